@@ -1,0 +1,28 @@
+/**
+ * Two projects: `unit` runs anywhere in parallel; `system` (files named *.system.test.ts) drives real targets,
+ * kernels and tools, one file at a time. scripts/test runs both.
+ */
+const shared = {
+  testEnvironment: "node",
+  transform: {
+    "^.+\\.ts$": [
+      "@swc/jest",
+      { jsc: { target: "es2022", parser: { syntax: "typescript" } }, module: { type: "commonjs" } },
+    ],
+  },
+  moduleNameMapper: { "^(\\.{1,2}/.*)\\.js$": "$1" },
+  moduleFileExtensions: ["ts", "js", "cjs", "json", "node"],
+};
+
+module.exports = {
+  projects: [
+    {
+      ...shared,
+      displayName: "unit",
+      testMatch: ["<rootDir>/test/**/*.test.ts"],
+      testPathIgnorePatterns: ["/node_modules/", "\\.system\\.test\\.ts$"],
+    },
+    { ...shared, displayName: "system", testMatch: ["<rootDir>/test/**/*.system.test.ts"] },
+  ],
+  testTimeout: 30000,
+};

@@ -1,0 +1,89 @@
+import type { ChapCredentials, DigestChoice, PortalAddress } from "../base/access.js";
+
+export type AttachBackend = "nbd" | "fuse";
+
+/** Everything the dataplane must know to give a volume a block device on this node. */
+export interface AttachRequest {
+  readonly volumeHandle: string;
+  readonly portals: readonly PortalAddress[];
+  readonly targetName: string;
+  readonly lun: number;
+  /** The identity the device must show (`naa.…`); empty: learned at first attach, demanded afterwards. */
+  readonly expectedId: string;
+  readonly isReadOnly: boolean;
+  readonly headerDigest: DigestChoice;
+  readonly dataDigest: DigestChoice;
+  readonly chap?: ChapCredentials;
+  /** Which way the kernel gets the device; by default what the host has, nbd first. */
+  readonly backend?: AttachBackend;
+}
+
+export interface AttachedVolume {
+  readonly volumeHandle: string;
+  /** `/dev/nbdN` or `/dev/loopN` now: use it at once, never store it. */
+  readonly devicePath: string;
+  readonly deviceMajor: number;
+  readonly deviceMinor: number;
+  readonly backend: AttachBackend;
+  readonly sizeBytes: number;
+  readonly logicalBlockBytes: number;
+  readonly isReadOnly: boolean;
+  /** Identity as read from the device. */
+  readonly deviceId: string;
+  /** Grows with every attach of this volume on this node. */
+  readonly generation: number;
+  /** Did this volume ever get a file system from us? Kept in the record (design rule 5). */
+  readonly wasFormatted: boolean;
+}
+
+export type VolumeState = "attaching" | "attached" | "reconnecting" | "detaching" | "failed";
+
+export interface SessionStatus {
+  readonly portal: string;
+  readonly targetName: string;
+  readonly state: string;
+  readonly tsih: number;
+  readonly isid: string;
+  readonly headerDigest: string;
+  readonly dataDigest: string;
+  readonly reconnects: number;
+  readonly commandsInFlight: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  readonly readOperations: number;
+  readonly writeOperations: number;
+}
+
+export interface VolumeStatus {
+  readonly volume: AttachedVolume | undefined;
+  readonly volumeHandle: string;
+  readonly state: VolumeState;
+  readonly reason: string;
+  readonly sessions: readonly SessionStatus[];
+}
+
+export interface DataplaneEvent {
+  readonly timeMs: number;
+  readonly volumeHandle: string;
+  readonly kind: string;
+  readonly message: string;
+}
+
+/**
+ * The control interface of the dataplane: served over gRPC on a unix socket (proto/hawser/dataplane/v1), implemented
+ * in process by VolumeManager and remotely by DataplaneClient. Every call can be repeated; errors are AppErrors.
+ */
+export interface DataplaneApi {
+  /** Attaches or returns what is attached. Code VOLUME_MISMATCH when attached with other parameters. */
+  attach(request: AttachRequest, signal?: AbortSignal): Promise<AttachedVolume>;
+  /** Detaches; no error when it is not attached. Code DEVICE_BUSY names the holders. */
+  detach(volumeHandle: string, signal?: AbortSignal): Promise<void>;
+  /** Reads the capacity again and makes the device as large as the LUN. */
+  resize(volumeHandle: string, signal?: AbortSignal): Promise<AttachedVolume>;
+  /** Records that the volume carries a file system of ours from now on (before mkfs starts). */
+  markFormatted(volumeHandle: string, fsType: string): Promise<void>;
+  get(volumeHandle: string): Promise<VolumeStatus | undefined>;
+  list(): Promise<readonly VolumeStatus[]>;
+  /** Events from now on, until the signal aborts. */
+  watch(signal: AbortSignal): AsyncIterable<DataplaneEvent>;
+}
