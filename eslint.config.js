@@ -7,7 +7,7 @@ const ownedGlobals = [
 ];
 
 export default tseslint.config(
-  { ignores: ["dist/**", "coverage/**", "node_modules/**", "**/*.cjs", "**/*.js"] },
+  { ignores: ["scripts/**", ".cache/**", "dist/**", "coverage/**", "node_modules/**", "**/*.cjs", "**/*.js"] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
