@@ -42,6 +42,9 @@ export default tseslint.config(
       "@typescript-eslint/no-non-null-assertion": "off",
       "@typescript-eslint/no-floating-promises": ["error", { allowForKnownSafeCalls: [] }],
       "@typescript-eslint/unbound-method": "off",
+      // Jest's asymmetric matchers are typed any.
+      "@typescript-eslint/no-unsafe-argument": "off",
+      "@typescript-eslint/no-unsafe-assignment": "off",
     },
   },
 );

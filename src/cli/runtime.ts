@@ -1,0 +1,50 @@
+import { randomUUID } from "node:crypto";
+import { hostname } from "node:os";
+import type { Clock } from "../base/clock.js";
+import { CancelledError } from "../base/errors.js";
+import type { Logger, LogLevel } from "../base/logger.js";
+import type { Random } from "../base/random.js";
+import { SystemClock } from "../base/system-clock.js";
+import { SystemRandom } from "../base/system-random.js";
+import type { OutputPort } from "./output.js";
+import { createPinoLogger } from "./pino-logger.js";
+
+/** Everything of the real world that commands get handed. */
+export interface Runtime {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly out: OutputPort;
+  readonly err: OutputPort;
+  readonly isTerminal: boolean;
+  readonly hostName: string;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Folder of the package: `proto/` lies in it. */
+  readonly packageDirectory: string;
+  /** Aborts on SIGINT and SIGTERM. */
+  readonly signal: AbortSignal;
+  logger(name: string, level: LogLevel): Logger;
+  uuid(): string;
+}
+
+/** The process's own runtime. Called once, by main.ts or hawserctl.ts. */
+export function createRuntime(packageDirectory: string): Runtime {
+  const controller = new AbortController();
+  const stop = (signal: NodeJS.Signals): void => {
+    controller.abort(new CancelledError("cli", "INTERRUPTED", `stopped by ${signal}`));
+  };
+  process.once("SIGINT", stop);
+  process.once("SIGTERM", stop);
+  return {
+    clock: new SystemClock(),
+    random: new SystemRandom(),
+    out: { write: (text) => process.stdout.write(text) },
+    err: { write: (text) => process.stderr.write(text) },
+    isTerminal: process.stderr.isTTY,
+    hostName: hostname(),
+    environment: process.env,
+    packageDirectory,
+    signal: controller.signal,
+    logger: (name, level) => createPinoLogger({ name, level }),
+    uuid: randomUUID,
+  };
+}
