@@ -49,3 +49,66 @@ export const MAX_NBD_REQUESTS_IN_FLIGHT = 256;
 
 /** Payload bytes one NBD connection may have in flight; beyond it we stop reading the socket. */
 export const MAX_NBD_BYTES_IN_FLIGHT = 67_108_864;
+
+/** Longest plaintext we seal to a node: two CHAP pairs with room, and small enough for a publish context. */
+export const MAX_SEALED_PLAINTEXT_BYTES = 8_192;
+
+/** Longest `node_id` of CSI. */
+export const MAX_CSI_NODE_ID_BYTES = 256;
+
+/** Longest volume handle we take: CSI says 128 bytes; in-tree static volumes may be longer. */
+export const MAX_VOLUME_HANDLE_BYTES = 1_024;
+
+/** Largest volume record we read: a sound one is some kilobytes. */
+export const MAX_VOLUME_RECORD_BYTES = 262_144;
+
+/** Events the dataplane keeps; the oldest goes. */
+export const MAX_DATAPLANE_EVENTS = 1_024;
+
+/** Events that wait for one slow watcher before its oldest are dropped. */
+export const MAX_EVENTS_PER_WATCHER = 1_024;
+
+/** Watchers of dataplane events at one time. */
+export const MAX_DATAPLANE_WATCHERS = 64;
+
+/** Volumes one node carries: more than any kubelet places there, and it bounds memory. */
+export const MAX_VOLUMES_PER_NODE = 1_024;
+
+/** Largest message on the control socket: a full list of volumes with their sessions. */
+export const MAX_CONTROL_MESSAGE_BYTES = 16_777_216;
+
+/** Volume sizes are whole blocks of the larger of the two block sizes, so that a volume can be had with either. */
+export const VOLUME_SIZE_STEP_BYTES = 4_096;
+
+/** Smallest volume: below it no file system has room for its own tables. */
+export const MIN_VOLUME_BYTES = 1_048_576;
+
+/** Largest volume: the largest file ext4 holds with 4096-byte blocks, where a volume may live. */
+export const MAX_VOLUME_BYTES = 16 * 2 ** 40 - VOLUME_SIZE_STEP_BYTES;
+
+/** What CreateVolume makes when nobody says how large. */
+export const DEFAULT_VOLUME_BYTES = 2 ** 30;
+
+/** Longest volume name: CSI asks drivers to take 128 bytes. */
+export const MAX_VOLUME_NAME_BYTES = 256;
+
+/** Longest volume or node id, token or path in a CSI request; the specification's own limit is 128 for most strings. */
+export const MAX_CSI_STRING_BYTES = 4_096;
+
+/** Largest map in a CSI request: the specification allows 4 KiB of keys and values; the rest is slack. */
+export const MAX_CSI_MAP_BYTES = 65_536;
+
+/** Volumes in one answer of ListVolumes: keeps the message far below gRPC's 4 MiB. */
+export const MAX_LISTED_VOLUMES = 1_000;
+
+/** Initiators one volume may be granted to at once. */
+export const MAX_GRANTS_PER_VOLUME = 256;
+
+/** Largest metadata file of a volume we read: grants at their longest, and some slack. */
+export const MAX_VOLUME_METADATA_BYTES = 1_048_576;
+
+/** Portals in one set of volume attributes: more is a mistake. */
+export const MAX_PORTALS_PER_VOLUME = 64;
+
+/** Mounts we take off one path before we give up: a stack that does not end is someone else mounting. */
+export const MAX_STACKED_UNMOUNTS = 16;
