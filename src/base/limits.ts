@@ -112,3 +112,60 @@ export const MAX_PORTALS_PER_VOLUME = 64;
 
 /** Mounts we take off one path before we give up: a stack that does not end is someone else mounting. */
 export const MAX_STACKED_UNMOUNTS = 16;
+
+/** Control requests (NOP, task management, text, logout) of one session that wait for an answer, late ones included. */
+export const MAX_CONTROL_EXCHANGES = 256;
+
+/** Commands that wait in one session for a window, a slot or a path; beyond it they fail at once. */
+export const MAX_QUEUED_TASKS_PER_SESSION = 16_384;
+
+/** Slab that PDU headers are written into: some thousand headers per allocation, and little memory for an idle connection. */
+export const PDU_SLAB_BYTES = 65_536;
+
+/** Data segments up to this length are copied next to their header: cheaper than one more entry in a gather write. */
+export const SMALL_DATA_SEGMENT_BYTES = 512;
+
+/** Longest key of a text negotiation, RFC 7143 §6.1 (standard-label). */
+export const MAX_TEXT_KEY_BYTES = 63;
+
+/** Longest simple value of a text key, RFC 7143 §6.1. */
+export const MAX_TEXT_SIMPLE_VALUE_BYTES = 255;
+
+/** Longest value of any other text key (lists, binary values, keys unknown to us): room for all of §12 and §13. */
+export const MAX_TEXT_VALUE_BYTES = 8_192;
+
+/** Pairs in one text: SendTargets over the largest text we accept has fewer, since a name takes some 40 bytes. */
+export const MAX_TEXT_PAIRS = 262_144;
+
+/** PDUs a target may send between the end of a login and our first command: some NOP-In or async messages. */
+export const MAX_HELD_PDUS = 64;
+
+/** CHAP challenges remembered to notice reflection: more logins than this are never under way at once. */
+export const MAX_OUTSTANDING_CHAP_CHALLENGES = 4_096;
+
+/** Data of one NBD option: a name and some queries of the protocol's length; larger ones are skipped and refused. */
+export const MAX_NBD_OPTION_PAYLOAD_BYTES = 16_384;
+
+/** Options in one NBD handshake before it is cut: a client needs about five. */
+export const MAX_NBD_OPTIONS = 256;
+
+/** Longest NBD handshake: a client that connects and says nothing must not hold a connection. */
+export const NBD_HANDSHAKE_TIMEOUT_MS = 30_000;
+
+/** Clients of one NBD server at a time; qemu and nbdcopy open up to 16 each. */
+export const MAX_NBD_CONNECTIONS = 256;
+
+/** Payload buffers one NBD server keeps for reuse: a deep queue of mid-sized requests. */
+export const MAX_NBD_IDLE_BUFFER_BYTES = 16_777_216;
+
+/** Extents in one BLOCK_STATUS answer: 64 KiB of answer; the client asks again for the rest. */
+export const MAX_NBD_EXTENTS = 8_192;
+
+/** Largest request the split filter announces: what the kernel nbd client sends at most. */
+export const MAX_BLOCK_REQUEST_BYTES = 33_554_432;
+
+/** Pieces of one split request in flight at once: hides the round trip without filling the command window. */
+export const SPLIT_REQUESTS_IN_FLIGHT = 4;
+
+/** Round trips of one text negotiation: a long SendTargets answer in the smallest segments still fits. */
+export const MAX_TEXT_EXCHANGES = 32_768;

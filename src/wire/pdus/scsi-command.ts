@@ -1,0 +1,150 @@
+import { writeLun } from "../../base/lun.js";
+import { CDB_FIELD_BYTES, readAhs } from "../ahs.js";
+import { Opcode, TaskAttribute } from "../constants.js";
+import { fieldInvalid } from "../errors.js";
+import { FINAL_BIT, IMMEDIATE_BIT, isImmediateHeader, lunOf, taskTagOf, writeSequence } from "../header.js";
+import type { ScsiCommandPdu, ScsiResponsePdu } from "../pdu.js";
+
+/** SCSI Command and SCSI Response, RFC 7143 §11.3 and §11.4. */
+
+const READ_BIT = 0x40;
+const WRITE_BIT = 0x20;
+const ATTRIBUTE_MASK = 0x07;
+
+const BIDIRECTIONAL_OVERFLOW_BIT = 0x10;
+const BIDIRECTIONAL_UNDERFLOW_BIT = 0x08;
+const OVERFLOW_BIT = 0x04;
+const UNDERFLOW_BIT = 0x02;
+
+const RESPONSE_COMPLETED = 0x00;
+const RESPONSE_TARGET_FAILURE = 0x01;
+const RESPONSE_FIRST_VENDOR = 0x80;
+
+const taskAttributes: readonly TaskAttribute[] = Object.values(TaskAttribute);
+
+/** Writes the basic header without lengths; the AHS is the caller's. The bytes at `offset` are zero. */
+export function writeScsiCommand(pdu: ScsiCommandPdu, bytes: Buffer, offset: number): void {
+  bytes[offset] = Opcode.scsiCommand | (pdu.isImmediate ? IMMEDIATE_BIT : 0);
+  bytes[offset + 1] =
+    (pdu.isFinal ? FINAL_BIT : 0) |
+    (pdu.isRead ? READ_BIT : 0) |
+    (pdu.isWrite ? WRITE_BIT : 0) |
+    (pdu.taskAttribute & ATTRIBUTE_MASK);
+  writeLun(pdu.lun, bytes, offset + 8);
+  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
+  bytes.writeUInt32BE(pdu.expectedDataTransferLength, offset + 20);
+  bytes.writeUInt32BE(pdu.cmdSn, offset + 24);
+  bytes.writeUInt32BE(pdu.expStatSn, offset + 28);
+  const { cdb } = pdu;
+  const fieldBytes = Math.min(cdb.length, CDB_FIELD_BYTES);
+  // At most 16 bytes: a loop costs less than the view that copy() makes.
+  for (let index = 0; index < fieldBytes; index += 1) bytes[offset + 32 + index] = cdb[index] ?? 0;
+}
+
+/** A decoded CDB has at least 16 bytes: how many of them count is known to the SCSI layer only. */
+export function readScsiCommand(header: Buffer, ahs: Buffer | undefined, data: Buffer): ScsiCommandPdu {
+  const flags = header.readUInt8(1);
+  const isFinal = (flags & FINAL_BIT) !== 0;
+  const isRead = (flags & READ_BIT) !== 0;
+  const isWrite = (flags & WRITE_BIT) !== 0;
+  if (!isFinal && !isWrite) throw commandInvalid("11.3.1", "neither the W bit nor the F bit is set");
+  const taskAttribute = taskAttributes[flags & ATTRIBUTE_MASK];
+  if (taskAttribute === undefined) {
+    throw commandInvalid("11.3.1", `task attribute ${flags & ATTRIBUTE_MASK} is reserved`);
+  }
+  const initiatorTaskTag = taskTagOf(header);
+  const expectedDataTransferLength = header.readUInt32BE(20);
+  const additional = ahs === undefined ? undefined : readAhs(ahs);
+  const readLength = additional?.bidirectionalReadLength;
+  if (!isRead && !isWrite && (expectedDataTransferLength !== 0 || (readLength ?? 0) !== 0)) {
+    throw commandInvalid("11.3.1", "a transfer is expected but neither the R bit nor the W bit is set");
+  }
+  if (isRead && isWrite && readLength === undefined) {
+    throw commandInvalid("11.3.4", "a bidirectional command has no bidirectional read length");
+  }
+  if (isWrite && !isFinal && data.length === expectedDataTransferLength) {
+    throw commandInvalid("11.3.4", "all data is immediate, so no more follows and the F bit must be set");
+  }
+  return {
+    type: "scsi-command",
+    isImmediate: isImmediateHeader(header),
+    isFinal,
+    isRead,
+    isWrite,
+    taskAttribute,
+    lun: lunOf(header),
+    initiatorTaskTag,
+    expectedDataTransferLength,
+    cmdSn: header.readUInt32BE(24),
+    expStatSn: header.readUInt32BE(28),
+    cdb: joinCdb(header, additional?.cdbRest),
+    ...(isRead && isWrite && readLength !== undefined ? { bidirectionalReadLength: readLength } : {}),
+    data,
+  };
+}
+
+/** A copy: the header buffer is used again for the next PDU. */
+function joinCdb(header: Buffer, rest: Buffer | undefined): Buffer {
+  const first = header.subarray(32, 32 + CDB_FIELD_BYTES);
+  return rest === undefined ? Buffer.from(first) : Buffer.concat([first, rest]);
+}
+
+function commandInvalid(section: string, message: string): Error {
+  return fieldInvalid(Opcode.scsiCommand, section, message);
+}
+
+/** Writes the basic header without lengths. The bytes at `offset` are zero. */
+export function writeScsiResponse(pdu: ScsiResponsePdu, bytes: Buffer, offset: number): void {
+  bytes[offset] = Opcode.scsiResponse;
+  bytes[offset + 1] =
+    FINAL_BIT |
+    (pdu.isBidirectionalOverflow ? BIDIRECTIONAL_OVERFLOW_BIT : 0) |
+    (pdu.isBidirectionalUnderflow ? BIDIRECTIONAL_UNDERFLOW_BIT : 0) |
+    (pdu.isOverflow ? OVERFLOW_BIT : 0) |
+    (pdu.isUnderflow ? UNDERFLOW_BIT : 0);
+  bytes.writeUInt8(pdu.response, offset + 2);
+  bytes.writeUInt8(pdu.status, offset + 3);
+  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
+  bytes.writeUInt32BE(pdu.snackTag, offset + 20);
+  writeSequence(pdu, bytes, offset);
+  bytes.writeUInt32BE(pdu.expDataSn, offset + 36);
+  bytes.writeUInt32BE(pdu.bidirectionalResidualCount, offset + 40);
+  bytes.writeUInt32BE(pdu.residualCount, offset + 44);
+}
+
+/**
+ * Flags of a response other than "completed at target" are undefined (§11.4.3) and read as false; a residual count
+ * without its flag must be ignored (§11.4.5.1) and reads as 0. Sense in the data segment is not looked at here.
+ */
+export function readScsiResponse(header: Buffer, data: Buffer): ScsiResponsePdu {
+  const response = header.readUInt8(2);
+  if (response > RESPONSE_TARGET_FAILURE && response < RESPONSE_FIRST_VENDOR) {
+    throw fieldInvalid(Opcode.scsiResponse, "11.4.3", `response code ${response} is reserved`);
+  }
+  const flags = response === RESPONSE_COMPLETED ? header.readUInt8(1) : 0;
+  const isBidirectionalOverflow = (flags & BIDIRECTIONAL_OVERFLOW_BIT) !== 0;
+  const isBidirectionalUnderflow = (flags & BIDIRECTIONAL_UNDERFLOW_BIT) !== 0;
+  const isOverflow = (flags & OVERFLOW_BIT) !== 0;
+  const isUnderflow = (flags & UNDERFLOW_BIT) !== 0;
+  if ((isOverflow && isUnderflow) || (isBidirectionalOverflow && isBidirectionalUnderflow)) {
+    throw fieldInvalid(Opcode.scsiResponse, "11.4.1", "overflow and underflow are both set");
+  }
+  return {
+    type: "scsi-response",
+    response,
+    status: header.readUInt8(3),
+    initiatorTaskTag: taskTagOf(header),
+    snackTag: header.readUInt32BE(20),
+    statSn: header.readUInt32BE(24),
+    expCmdSn: header.readUInt32BE(28),
+    maxCmdSn: header.readUInt32BE(32),
+    expDataSn: header.readUInt32BE(36),
+    isBidirectionalOverflow,
+    isBidirectionalUnderflow,
+    isOverflow,
+    isUnderflow,
+    bidirectionalResidualCount: isBidirectionalOverflow || isBidirectionalUnderflow ? header.readUInt32BE(40) : 0,
+    residualCount: isOverflow || isUnderflow ? header.readUInt32BE(44) : 0,
+    data,
+  };
+}
