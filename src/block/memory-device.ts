@@ -22,7 +22,7 @@ const CHUNK_BYTES = 65_536;
 /**
  * A sparse device in memory: blocks never written cost nothing and read as zeroes, so a device of many TiB is cheap.
  * It has no volatile cache: a write is as stable as it will ever be when it is acknowledged. Checks ranges itself, so
- * that it is safe without the validate filter. Operations are done when the call returns; the promise follows.
+ * that it is safe without the validate filter. An operation takes effect within the call; its promise follows.
  */
 export class MemoryDevice implements BlockDevice {
   #info: BlockDeviceInfo;
@@ -65,57 +65,39 @@ export class MemoryDevice implements BlockDevice {
     return this.#chunks.size * CHUNK_BYTES;
   }
 
-  async read(offsetBytes: number, target: Buffer): Promise<void> {
-    await this.#start({ offsetBytes, lengthBytes: target.length });
-    this.#forEachPiece({ offsetBytes, lengthBytes: target.length }, (index, start, end, at) => {
-      const chunk = this.#chunks.get(index);
-      if (chunk === undefined) target.fill(0, at, at + end - start);
-      else chunk.copy(target, at, start, end);
+  read(offsetBytes: number, target: Buffer): Promise<void> {
+    return this.#run({ offsetBytes, lengthBytes: target.length }, (range) => {
+      this.#forEachPiece(range, (index, start, end, at) => {
+        const chunk = this.#chunks.get(index);
+        if (chunk === undefined) target.fill(0, at, at + end - start);
+        else chunk.copy(target, at, start, end);
+      });
     });
   }
 
-  async write(offsetBytes: number, source: Buffer): Promise<void> {
-    await this.#startWrite({ offsetBytes, lengthBytes: source.length });
-    this.#forEachPiece({ offsetBytes, lengthBytes: source.length }, (index, start, end, at) => {
-      source.copy(this.#chunkForWrite(index), start, at, at + end - start);
+  write(offsetBytes: number, source: Buffer): Promise<void> {
+    return this.#runWrite({ offsetBytes, lengthBytes: source.length }, (range) => {
+      this.#forEachPiece(range, (index, start, end, at) => {
+        source.copy(this.#chunkForWrite(index), start, at, at + end - start);
+      });
     });
   }
 
-  async flush(): Promise<void> {
-    await this.#start({ offsetBytes: 0, lengthBytes: 0 });
+  flush(): Promise<void> {
+    return this.#run({ offsetBytes: 0, lengthBytes: 0 }, () => undefined);
   }
 
   async unmap(ranges: readonly ByteRange[]): Promise<void> {
-    for (const range of ranges) await this.#startWrite(range);
+    for (const range of ranges) await this.#runWrite(range, () => undefined);
     for (const range of ranges) this.#zero(range);
   }
 
-  async writeZeroes(range: ByteRange): Promise<void> {
-    await this.#startWrite(range);
-    this.#zero(range);
+  writeZeroes(range: ByteRange): Promise<void> {
+    return this.#runWrite(range, () => this.#zero(range));
   }
 
-  async blockStatus(range: ByteRange): Promise<readonly BlockExtent[]> {
-    await this.#start(range);
-    const extents: { offsetBytes: number; lengthBytes: number; isAllocated: boolean; readsZeroes: boolean }[] = [];
-    const end = range.offsetBytes + range.lengthBytes;
-    // Chunks are walked in order through the map's keys, not through the range: a sparse range may have millions.
-    const allocated = [...this.#chunks.keys()]
-      .filter((index) => index * CHUNK_BYTES < end && (index + 1) * CHUNK_BYTES > range.offsetBytes)
-      .sort((a, b) => a - b);
-    const append = (until: number, isAllocated: boolean): void => {
-      const last = extents.at(-1);
-      const from = last === undefined ? range.offsetBytes : last.offsetBytes + last.lengthBytes;
-      if (until <= from) return;
-      if (last?.isAllocated === isAllocated) last.lengthBytes += until - from;
-      else extents.push({ offsetBytes: from, lengthBytes: until - from, isAllocated, readsZeroes: !isAllocated });
-    };
-    for (const index of allocated) {
-      append(index * CHUNK_BYTES, false);
-      append(Math.min(end, (index + 1) * CHUNK_BYTES), true);
-    }
-    append(end, false);
-    return extents;
+  blockStatus(range: ByteRange): Promise<readonly BlockExtent[]> {
+    return this.#run(range, () => this.#extents(range));
   }
 
   onEvent(listener: (event: DeviceEvent) => void): () => void {
@@ -137,21 +119,43 @@ export class MemoryDevice implements BlockDevice {
     return Promise.resolve();
   }
 
-  #startWrite(range: ByteRange): Promise<void> {
-    if (this.#info.isReadOnly)
-      return Promise.reject(new BlockError("BLOCK_READ_ONLY", "the memory device is read-only"));
-    return this.#start(range);
+  #runWrite<T>(range: ByteRange, work: (range: ByteRange) => T): Promise<T> {
+    if (!this.#info.isReadOnly) return this.#run(range, work);
+    return Promise.reject(new BlockError("BLOCK_READ_ONLY", "the memory device is read-only"));
   }
 
-  #start({ offsetBytes, lengthBytes }: ByteRange): Promise<void> {
+  #run<T>(range: ByteRange, work: (range: ByteRange) => T): Promise<T> {
     if (this.#isClosed) return Promise.reject(new BlockError("BLOCK_CLOSED", "the memory device is closed"));
+    const { offsetBytes, lengthBytes } = range;
     const { sizeBytes, logicalBlockBytes } = this.#info;
     const isInside = offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= sizeBytes;
     if (isInside && offsetBytes % logicalBlockBytes === 0 && lengthBytes % logicalBlockBytes === 0) {
-      return Promise.resolve();
+      return Promise.resolve(work(range));
     }
     const message = `${lengthBytes} bytes at ${offsetBytes} do not fit a device of ${sizeBytes} bytes in blocks of ${logicalBlockBytes}`;
     return Promise.reject(new BlockError("BLOCK_INVALID_RANGE", message));
+  }
+
+  #extents(range: ByteRange): BlockExtent[] {
+    const extents: { offsetBytes: number; lengthBytes: number; isAllocated: boolean; readsZeroes: boolean }[] = [];
+    const end = range.offsetBytes + range.lengthBytes;
+    const append = (until: number, isAllocated: boolean): void => {
+      const last = extents.at(-1);
+      const from = last === undefined ? range.offsetBytes : last.offsetBytes + last.lengthBytes;
+      if (until <= from) return;
+      if (last?.isAllocated === isAllocated) last.lengthBytes += until - from;
+      else extents.push({ offsetBytes: from, lengthBytes: until - from, isAllocated, readsZeroes: !isAllocated });
+    };
+    // The map's keys are walked, not the range: a sparse range may span millions of chunks that do not exist.
+    const allocated = [...this.#chunks.keys()]
+      .filter((index) => index * CHUNK_BYTES < end && (index + 1) * CHUNK_BYTES > range.offsetBytes)
+      .sort((a, b) => a - b);
+    for (const index of allocated) {
+      append(index * CHUNK_BYTES, false);
+      append(Math.min(end, (index + 1) * CHUNK_BYTES), true);
+    }
+    append(end, false);
+    return extents;
   }
 
   #chunkForWrite(index: number): Buffer {
