@@ -7,6 +7,10 @@ export type StorageErrorCode =
   | "STORAGE_ALREADY_EXISTS"
   | "STORAGE_NO_SPACE"
   | "STORAGE_INVALID"
+  /** A size that cannot be had: beyond a limit, or no multiple of the block fits the range. */
+  | "STORAGE_OUT_OF_RANGE"
+  /** A list token this backend did not give. */
+  | "STORAGE_TOKEN_INVALID"
   /** In use, granted, or has dependants. */
   | "STORAGE_BUSY"
   | "STORAGE_NOT_SUPPORTED"
@@ -26,6 +30,11 @@ export interface BackendCapabilities {
   readonly canExpand: boolean;
   readonly canList: boolean;
   readonly reportsCapacity: boolean;
+  /**
+   * Remembers volumes and grants. Where it does not (an array set up by hand), `get` finds nothing, conflicts between
+   * grants are not seen, and the context given to `grant` says everything.
+   */
+  readonly keepsState: boolean;
 }
 
 /** What CreateVolume asks. `name` is the idempotency key. */
@@ -36,6 +45,16 @@ export interface VolumeSpec {
   readonly limitBytes: number;
   /** StorageClass parameters that are the backend's own. */
   readonly parameters: Readonly<Record<string, string>>;
+  /** Kept with the volume and returned as its context; a second call with another is a conflict. Never a secret. */
+  readonly context: Readonly<Record<string, string>>;
+}
+
+/** A standing grant; it outlives the process that gave it. */
+export interface Grant {
+  readonly iqn: string;
+  readonly holder: string;
+  readonly isReadOnly: boolean;
+  readonly isExclusive: boolean;
 }
 
 export interface BackendVolume {
@@ -43,14 +62,20 @@ export interface BackendVolume {
   readonly id: string;
   readonly name: string;
   readonly sizeBytes: number;
-  /** IQNs it is granted to now. */
-  readonly grantedTo: readonly string[];
+  /** Who it is granted to now, oldest first. */
+  readonly grants: readonly Grant[];
   /** What CreateVolume hands to Kubernetes as volume context; never a secret. */
   readonly context: Readonly<Record<string, string>>;
 }
 
 export interface Initiator {
   readonly iqn: string;
+  /** The caller's own mark (CSI: the node id), kept with the grant and shown in listings; at most 512 bytes. */
+  readonly holder: string;
+  /** The initiator only reads. The initiator itself keeps to it; asking again with another value is a conflict. */
+  readonly isReadOnly: boolean;
+  /** Nobody else may hold the volume at the same time. */
+  readonly isExclusive: boolean;
   /** CHAP the target shall demand of this initiator, when given. */
   readonly chap?: ChapCredentials;
 }
@@ -86,12 +111,23 @@ export interface StorageBackend {
   /** No error when the volume does not exist. */
   delete(id: string): Promise<void>;
   get(id: string): Promise<BackendVolume | undefined>;
-  /** STORAGE_INVALID for a token this backend did not give. */
+  /** In a stable order. STORAGE_TOKEN_INVALID for a token this backend did not give; a volume gone since is no error. */
   list(maxEntries: number, token: string): Promise<VolumePage>;
-  /** Grows to exactly `requiredBytes` rounded up to the block; never shrinks. Returns the size. */
+  /**
+   * Grows to exactly `requiredBytes` rounded up to the block; never shrinks: a volume that is larger already stays.
+   * Returns the size. STORAGE_OUT_OF_RANGE when that is over `limitBytes` (0: none).
+   */
   expand(id: string, requiredBytes: number, limitBytes: number): Promise<number>;
+  /**
+   * Lets the initiator in. Again for the same initiator: the access as it stands, with the CHAP given first.
+   * STORAGE_ALREADY_EXISTS when it was granted with another `isReadOnly`; STORAGE_BUSY when another initiator holds
+   * the volume and either grant is exclusive.
+   */
   grant(id: string, initiator: Initiator, context: Readonly<Record<string, string>>): Promise<VolumeAccess>;
-  /** Takes the access away and ends the initiator's sessions: the fence. No error when it was not granted. */
+  /**
+   * Takes the access away and ends the initiator's sessions before it resolves: the fence. No error when it was not
+   * granted or the volume is gone.
+   */
   revoke(id: string, initiatorIqn: string): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,0 +1,50 @@
+import type { DigestChoice } from "../base/access.js";
+import { parseDigest } from "../storage/static-attributes.js";
+
+type TextMap = Readonly<Record<string, string>>;
+
+/** What Kubernetes' provisioner adds with --extra-create-metadata: known, and of no meaning to us. */
+const PROVISIONER_METADATA = new Set([
+  "csi.storage.k8s.io/pvc/name",
+  "csi.storage.k8s.io/pvc/namespace",
+  "csi.storage.k8s.io/pv/name",
+]);
+
+/** StorageClass parameters that are the initiator's and travel in the volume context. */
+const INITIATOR_PARAMETERS = ["headerDigest", "dataDigest"] as const;
+
+/** How the initiator is to log in, as far as the volume says. */
+export interface LoginOptions {
+  readonly headerDigest: DigestChoice;
+  readonly dataDigest: DigestChoice;
+  /** Login without CHAP credentials shall not even be tried. */
+  readonly isChapRequired: boolean;
+}
+
+/**
+ * Parts StorageClass parameters into the backend's own and the volume context. STORAGE_INVALID for a digest that is
+ * none.
+ */
+export function splitParameters(parameters: TextMap): { readonly backend: TextMap; readonly context: TextMap } {
+  const backend: Record<string, string> = {};
+  const context: Record<string, string> = {};
+  for (const [key, value] of Object.entries(parameters)) {
+    if (PROVISIONER_METADATA.has(key)) continue;
+    if (INITIATOR_PARAMETERS.some((name) => name === key)) {
+      parseDigest(key, value);
+      context[key] = value;
+    } else {
+      backend[key] = value;
+    }
+  }
+  return { backend, context };
+}
+
+/** The login options of a volume context: one of ours, or a static volume's attributes. */
+export function loginOptions(context: TextMap): LoginOptions {
+  return {
+    headerDigest: parseDigest("headerDigest", context["headerDigest"]) ?? "none",
+    dataDigest: parseDigest("dataDigest", context["dataDigest"]) ?? "none",
+    isChapRequired: context["sessionCHAPAuth"] === "true",
+  };
+}
