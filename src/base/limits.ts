@@ -169,3 +169,30 @@ export const SPLIT_REQUESTS_IN_FLIGHT = 4;
 
 /** Round trips of one text negotiation: a long SendTargets answer in the smallest segments still fits. */
 export const MAX_TEXT_EXCHANGES = 32_768;
+
+/** Commands one session of the embedded target may have in flight: its share of the command window. */
+export const TARGET_QUEUE_DEPTH = 128;
+
+/** Immediate commands one session of the embedded target works on at once; more are rejected (RFC 7143 §11.17.1). */
+export const TARGET_MAX_IMMEDIATE_TASKS = 32;
+
+/** Sessions of one embedded target server: each costs some kilobytes, and a node needs one per volume and path. */
+export const TARGET_MAX_SESSIONS = 4_096;
+
+/** TCP connections of one embedded target server, those still logging in included. */
+export const TARGET_MAX_CONNECTIONS = 4_352;
+
+/** Time a connection of the embedded target has to finish its login. */
+export const TARGET_LOGIN_TIMEOUT_MS = 15_000;
+
+/** Data one connection of the embedded target holds in memory before reads and R2Ts wait their turn. */
+export const TARGET_MAX_DATA_BYTES_PER_CONNECTION = 67_108_864;
+
+/** Data buffers an embedded target server keeps for reuse. */
+export const TARGET_POOL_BYTES = 67_108_864;
+
+/** Idle time after which the embedded target pings an initiator, and the time that has to answer. */
+export const TARGET_PING_INTERVAL_MS = 30_000;
+
+/** How long a connection we closed in order may wait for the peer to close it too, before it is destroyed. */
+export const SOCKET_LINGER_MS = 5_000;

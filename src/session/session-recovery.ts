@@ -1,0 +1,103 @@
+import { Backoff } from "../base/backoff.js";
+import { type Timer, sleep } from "../base/clock.js";
+import { AppError, errorMessage } from "../base/errors.js";
+import { SessionError } from "./errors.js";
+import type { LoggedIn } from "./session-login.js";
+import type { SessionDependencies, SessionTimers } from "./session-options.js";
+
+/** What recovery needs of its session. */
+export interface RecoveryHost {
+  /** Logs in at the portal whose turn it is. Rejects with AppError. */
+  connect(signal: AbortSignal): Promise<LoggedIn>;
+  /** Makes it the session's connection and asks the guards. Rejects with AppError when it must not be used. */
+  adopt(loggedIn: LoggedIn, signal: AbortSignal): Promise<void>;
+  /** Lets tasks flow again. */
+  resume(loggedIn: LoggedIn, outageMs: number): void;
+  /** This attempt failed; the next one goes to the next portal. */
+  onAttemptFailed(attempt: number, reason: AppError): void;
+  /** The operator's limit is over. */
+  onLimit(reason: SessionError): void;
+}
+
+/**
+ * Brings a session back after its connection was lost (session recovery, RFC 7143 §7.1.4.4): waits, logs in with the
+ * same ISID so that the target ends the old session first, has the guards look, lets tasks flow. Never gives up.
+ */
+export class SessionRecovery {
+  readonly #host: RecoveryHost;
+  readonly #timers: SessionTimers;
+  readonly #dependencies: SessionDependencies;
+  readonly #stop = new AbortController();
+  #isRunning = false;
+
+  constructor(host: RecoveryHost, timers: SessionTimers, dependencies: SessionDependencies) {
+    this.#host = host;
+    this.#timers = timers;
+    this.#dependencies = dependencies;
+  }
+
+  /** Begins unless it is under way. `delayMs`: the target's Time2Wait. */
+  start(delayMs: number): void {
+    if (this.#isRunning || this.#stop.signal.aborted) return;
+    this.#isRunning = true;
+    void this.#run(delayMs);
+  }
+
+  /** Ends it for good; a login under way is cancelled. */
+  stop(reason: AppError): void {
+    this.#stop.abort(reason);
+  }
+
+  async #run(delayMs: number): Promise<void> {
+    const { clock, random } = this.#dependencies;
+    const { reconnectInitialMs, reconnectMaximumMs } = this.#timers;
+    const backoff = new Backoff({ initialMs: reconnectInitialMs, maximumMs: reconnectMaximumMs }, { random });
+    const startMs = clock.nowMs();
+    const limit = this.#armLimit();
+    let waitMs = Math.max(delayMs, backoff.next());
+    for (let attempt = 1; !this.#stop.signal.aborted; attempt += 1) {
+      const loggedIn = await this.#attempt(attempt, waitMs);
+      if (loggedIn !== undefined) {
+        this.#isRunning = false;
+        this.#host.resume(loggedIn, clock.nowMs() - startMs);
+        break;
+      }
+      waitMs = backoff.next();
+    }
+    limit?.cancel();
+  }
+
+  async #attempt(attempt: number, waitMs: number): Promise<LoggedIn | undefined> {
+    const { signal } = this.#stop;
+    let loggedIn: LoggedIn | undefined;
+    try {
+      await sleep(this.#dependencies.clock, waitMs, signal);
+      loggedIn = await this.#host.connect(signal);
+      await this.#host.adopt(loggedIn, signal);
+      return loggedIn;
+    } catch (error) {
+      const reason = asAppError(error);
+      loggedIn?.channel.destroy(reason);
+      if (!signal.aborted) this.#host.onAttemptFailed(attempt, reason);
+      return undefined;
+    }
+  }
+
+  #armLimit(): Timer | undefined {
+    const { reconnectLimitMs } = this.#timers;
+    if (reconnectLimitMs === 0) return undefined;
+    return this.#dependencies.clock.setTimer(reconnectLimitMs, () =>
+      this.#host.onLimit(
+        new SessionError("SESSION_UNAVAILABLE", `no path to the target for ${reconnectLimitMs} ms`, {
+          retry: "other-path",
+        }),
+      ),
+    );
+  }
+}
+
+/** A mistake of ours must not end as an endless loop of silent attempts: only errors on purpose are attempts' failures. */
+function asAppError(error: unknown): AppError {
+  if (error instanceof AppError) return error;
+  throw error instanceof Error ? error : new Error(errorMessage(error));
+}

@@ -1,0 +1,66 @@
+import { LUN_ZERO } from "../base/lun.js";
+import { MAX_TEXT_EXCHANGES } from "../base/limits.js";
+import { RESERVED_TAG } from "../wire/constants.js";
+import { TextAssembler, decodeTextKeys, encodeTextKeys, splitText } from "../wire/text-keys.js";
+import type { TextResponsePdu } from "../wire/pdu.js";
+import { SessionError, protocolError } from "./errors.js";
+import { type SessionContext, request } from "./session-context.js";
+
+const NO_DATA = Buffer.alloc(0);
+
+/**
+ * One text negotiation in full feature phase (RFC 7143 §6.4, §11.10): sends `pairs`, follows the answer over as many
+ * PDUs as it takes, up to `maxBytes`. One at a time per session. Rejects with SessionError or ProtocolError.
+ */
+export async function exchangeText(
+  context: SessionContext,
+  pairs: readonly (readonly [string, string])[],
+  maxBytes: number,
+): Promise<[string, string][]> {
+  const tag = context.controls.allocateTag();
+  const segmentBytes = context.connection?.parameters.targetMaxRecvDataSegmentLength ?? 8192;
+  const segments = splitText(encodeTextKeys(pairs), segmentBytes);
+  const assembler = new TextAssembler(maxBytes);
+  let previous: TextResponsePdu | undefined;
+  for (let count = 0; count < MAX_TEXT_EXCHANGES; count += 1) {
+    const data = segments.shift() ?? NO_DATA;
+    const answer = await send(context, { tag, data, isContinued: segments.length > 0, previous });
+    if (answer.data.length > 0) assembler.append(answer.data);
+    if (answer.isFinal) {
+      if (segments.length > 0) throw protocolError("§6.2", "the target ended a text negotiation before our text did");
+      return decodeTextKeys(assembler.finish());
+    }
+    if (answer.targetTransferTag === RESERVED_TAG) {
+      throw protocolError("§11.11.1", "Text Response that is neither final nor names a transfer");
+    }
+    previous = answer;
+  }
+  throw new SessionError("SESSION_PROTOCOL", `a text negotiation did not end after ${MAX_TEXT_EXCHANGES} exchanges`);
+}
+
+async function send(
+  context: SessionContext,
+  part: {
+    readonly tag: number;
+    readonly data: Buffer;
+    readonly isContinued: boolean;
+    readonly previous: TextResponsePdu | undefined;
+  },
+): Promise<TextResponsePdu> {
+  const { tag, data, isContinued, previous } = part;
+  const { textTimeoutMs } = context.timers;
+  const answer = await request(context, { what: "Text Request", timeoutMs: textTimeoutMs, tag }, (numbers) => ({
+    type: "text-request",
+    isImmediate: true,
+    isFinal: !isContinued,
+    isContinued,
+    lun: previous?.lun ?? LUN_ZERO,
+    initiatorTaskTag: tag,
+    targetTransferTag: previous?.targetTransferTag ?? RESERVED_TAG,
+    cmdSn: numbers.cmdSn,
+    expStatSn: numbers.expStatSn,
+    data,
+  }));
+  if (answer.type !== "text-response") throw protocolError("§11.11", `${answer.type} in answer to a Text Request`);
+  return answer;
+}
