@@ -196,3 +196,36 @@ export const TARGET_PING_INTERVAL_MS = 30_000;
 
 /** How long a connection we closed in order may wait for the peer to close it too, before it is destroyed. */
 export const SOCKET_LINGER_MS = 5_000;
+
+/** Time a program of the host gets by default; mkfs and fsck of large volumes get more from their callers. */
+export const COMMAND_TIMEOUT_MS = 120_000;
+
+/** Time a killed program gets to end before we stop waiting: it may hang in the kernel on a dead disk. */
+export const COMMAND_KILL_GRACE_MS = 2_000;
+
+/** Output of one program of the host that we keep: the largest we read is a MiB of a disk. */
+export const MAX_COMMAND_OUTPUT_BYTES = 4_194_304;
+
+/** End of the error output of a program of the host that we keep for messages. */
+export const MAX_COMMAND_STDERR_BYTES = 16_384;
+
+/** What must be zero at either end of a device before a file system is made: every known signature lies there. */
+export const ZERO_CHECK_BYTES = 1_048_576;
+
+/** Mounts stacked on one place that an unmount removes: more is a loop somewhere else. */
+export const MAX_STACKED_MOUNTS = 16;
+
+/** Time a look at a mount may take before the mount counts as not answering. */
+export const MOUNT_PROBE_TIMEOUT_MS = 5_000;
+
+/** Room at the end of a device that a file system may leave unused; below it, growing is not worth a try. */
+export const FILESYSTEM_GROW_SLACK_BYTES = 4_194_304;
+
+/** Time mkfs, fsck and grow may take: several TiB on a slow array. */
+export const FILESYSTEM_TOOL_TIMEOUT_MS = 900_000;
+
+/** Volume records a node keeps: those of volumes long gone are dropped beyond it, oldest first. */
+export const MAX_VOLUME_RECORDS = 4_096;
+
+/** Volumes brought back at one time after a restart: enough to be quick, few enough not to flood an array. */
+export const MAX_CONCURRENT_RESUMES = 32;
