@@ -3,8 +3,8 @@ import type { ChapCredentials, PortalAddress } from "../base/access.js";
 import { MAX_PORTALS_PER_VOLUME } from "../base/limits.js";
 import { formatPortal, parsePortal } from "../base/portal.js";
 import type { Random } from "../base/random.js";
-import { openSealed, sealForNode, type SealingContext, type SealingKeyPair } from "../base/sealing.js";
-import { Secret } from "../base/secret.js";
+import { openSealedChap, sealChap } from "../base/sealed-chap.js";
+import type { SealingContext, SealingKeyPair } from "../base/sealing.js";
 import type { VolumeAccess } from "../storage/backend.js";
 import { CsiError } from "./errors.js";
 
@@ -34,13 +34,6 @@ const contextSchema = z.object({
   chap: z.string().optional(),
 });
 
-const sealedChapSchema = z.object({
-  user: z.string(),
-  secret: z.base64(),
-  mutualUser: z.string().optional(),
-  mutualSecret: z.base64().optional(),
-});
-
 /**
  * The publish context of a volume. It ends up in the VolumeAttachment, which many may read: CHAP goes in sealed to
  * the node's public key and bound to this volume and node.
@@ -57,9 +50,7 @@ export function encodePublishContext(
     lun: String(access.lun),
     deviceId: access.deviceId,
     readOnly: String(options.isReadOnly),
-    ...(chap === undefined
-      ? {}
-      : { chap: sealForNode(options.nodePublicKey, serialise(chap), options.sealing, dependencies) }),
+    ...(chap === undefined ? {} : { chap: sealChap(options.nodePublicKey, chap, options.sealing, dependencies) }),
   };
 }
 
@@ -88,36 +79,7 @@ export function decodePublishContext(
     lun: Number(lun),
     deviceId: deviceId ?? "",
     isReadOnly: readOnly === "true",
-    chap: chap === undefined ? undefined : deserialise(openSealed(options.keyPair, chap, options.sealing)),
-  };
-}
-
-function serialise(chap: ChapCredentials): Secret {
-  const bytes = Buffer.from(
-    JSON.stringify({
-      user: chap.user,
-      secret: chap.secret.reveal().toString("base64"),
-      mutualUser: chap.mutualUser,
-      mutualSecret: chap.mutualSecret?.reveal().toString("base64"),
-    }),
-  );
-  const secret = Secret.from(bytes);
-  bytes.fill(0);
-  return secret;
-}
-
-function deserialise(plaintext: Secret): ChapCredentials {
-  const result = sealedChapSchema.safeParse(parseJson(plaintext.reveal().toString()));
-  plaintext.wipe();
-  if (!result.success) {
-    throw new CsiError("CSI_INVALID_ARGUMENT", "the sealed CHAP credentials of publish_context are not of our format");
-  }
-  const { user, secret, mutualUser, mutualSecret } = result.data;
-  return {
-    user,
-    secret: Secret.from(Buffer.from(secret, "base64")),
-    ...(mutualUser === undefined ? {} : { mutualUser }),
-    ...(mutualSecret === undefined ? {} : { mutualSecret: Secret.from(Buffer.from(mutualSecret, "base64")) }),
+    chap: chap === undefined ? undefined : openSealedChap(options.keyPair, chap, options.sealing),
   };
 }
 

@@ -311,7 +311,7 @@ function describe(stored: StoredVolume): BackendVolume {
 }
 
 /** Checks the StorageClass parameters of this backend; returns the logical block size. */
-function parseParameters(parameters: Readonly<Record<string, string>>): number {
+function parseParameters(parameters: Readonly<Record<string, string>>): 512 | 4096 {
   for (const [key, value] of Object.entries(parameters)) {
     if (key !== "blockSize") {
       throw new StorageError("STORAGE_INVALID", `the embedded backend knows no parameter "${key}"; it knows blockSize`);
@@ -320,7 +320,7 @@ function parseParameters(parameters: Readonly<Record<string, string>>): number {
       throw new StorageError("STORAGE_INVALID", `parameter blockSize is "${value}"; write 512 or 4096`);
     }
   }
-  return Number(parameters["blockSize"] ?? 512);
+  return parameters["blockSize"] === "4096" ? 4096 : 512;
 }
 
 function acceptExisting(stored: StoredVolume, spec: VolumeSpec): StoredVolume {

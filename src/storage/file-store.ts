@@ -4,17 +4,17 @@ import { errorCode, errorMessage } from "../base/errors.js";
 import { MAX_VOLUME_METADATA_BYTES } from "../base/limits.js";
 import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
+import { generateSealingKeyPair, sealingKeyPairFromPrivate, type SealingKeyPair } from "../base/sealing.js";
 import { Secret } from "../base/secret.js";
+import { createFileDurably, syncDirectory, writeFileDurably } from "../host/durable-file.js";
 import { StorageError } from "./backend.js";
-import { ChapSeal, STORE_KEY_BYTES } from "./chap-seal.js";
-import { syncDirectory, writeFileDurably } from "./durable-file.js";
 import { decodeMetadata, encodeMetadata } from "./volume-metadata.js";
 import type { StoredVolume, VolumeDevice, VolumeStore } from "./volume-store.js";
 
 /** Opens a sparse file as a device. */
 export type OpenFileDevice = (options: {
   readonly path: string;
-  readonly logicalBlockBytes: number;
+  readonly logicalBlockBytes: 512 | 4096;
   /** Stable and unique: what the device's identity is made from. */
   readonly volumeId: string;
 }) => Promise<VolumeDevice>;
@@ -32,7 +32,7 @@ const DELETING_PREFIX = ".deleting-";
 /**
  * Volumes as sparse files:
  *
- *     DIR/store.key                  seals the CHAP secrets of grants; mode 0600
+ *     DIR/store.key                  X25519 private key that opens the CHAP secrets of grants; mode 0600
  *     DIR/volumes/ID/disk.img        the blocks
  *     DIR/volumes/ID/volume.json     the metadata; a volume exists when this does
  *     DIR/volumes/.deleting-ID       on its way out
@@ -44,7 +44,7 @@ export class FileStore implements VolumeStore {
   readonly #directory: string;
   readonly #volumes: string;
   readonly #dependencies: FileStoreDependencies;
-  #seal: ChapSeal | undefined;
+  #keyPair: SealingKeyPair | undefined;
 
   constructor(options: { readonly directory: string }, dependencies: FileStoreDependencies) {
     this.#directory = options.directory;
@@ -55,7 +55,7 @@ export class FileStore implements VolumeStore {
   async open(): Promise<readonly StoredVolume[]> {
     return this.#guard("open the store", async () => {
       await mkdir(this.#volumes, { recursive: true, mode: 0o700 });
-      this.#seal = new ChapSeal({ key: await this.#loadKey() }, this.#dependencies);
+      this.#keyPair = await this.#loadKey();
       const volumes: StoredVolume[] = [];
       for (const name of (await readdir(this.#volumes)).sort()) {
         const volume = await this.#recover(name);
@@ -135,7 +135,10 @@ export class FileStore implements VolumeStore {
   }
 
   async #writeMetadata(volume: StoredVolume): Promise<void> {
-    await writeFileDurably(join(this.#folder(volume.id), METADATA_FILE), encodeMetadata(volume, this.#requireSeal()));
+    await writeFileDurably(
+      join(this.#folder(volume.id), METADATA_FILE),
+      encodeMetadata(volume, this.#requireKey(), this.#dependencies),
+    );
   }
 
   async #recover(name: string): Promise<StoredVolume | undefined> {
@@ -150,7 +153,7 @@ export class FileStore implements VolumeStore {
       if ((await stat(path)).size > MAX_VOLUME_METADATA_BYTES) {
         throw new StorageError("STORAGE_FAILED", `it is larger than ${MAX_VOLUME_METADATA_BYTES} bytes`);
       }
-      const volume = decodeMetadata(await readFile(path, "utf8"), this.#requireSeal());
+      const volume = decodeMetadata(await readFile(path, "utf8"), this.#requireKey());
       if (volume.id !== name) throw new StorageError("STORAGE_FAILED", `it says it is of volume ${volume.id}`);
       return volume;
     } catch (error) {
@@ -167,23 +170,18 @@ export class FileStore implements VolumeStore {
     }
   }
 
-  async #loadKey(): Promise<Secret> {
+  /** The key is never made anew by itself: what was sealed to a lost one would be lost without a word. */
+  async #loadKey(): Promise<SealingKeyPair> {
     const path = join(this.#directory, "store.key");
-    try {
-      const key = await readFile(path);
-      await chmod(path, 0o600);
-      return Secret.from(key);
-    } catch (error) {
-      if (errorCode(error) !== "ENOENT") throw error;
-    }
-    const key = this.#dependencies.random.bytes(STORE_KEY_BYTES);
-    await writeFileDurably(path, key);
-    return Secret.from(key);
+    const fresh = generateSealingKeyPair(this.#dependencies.random);
+    if (await createFileDurably(path, fresh.privateKey.reveal())) return fresh;
+    await chmod(path, 0o600);
+    return sealingKeyPairFromPrivate(Secret.from(await readFile(path)));
   }
 
-  #requireSeal(): ChapSeal {
-    if (this.#seal === undefined) throw new StorageError("STORAGE_FAILED", "the store was not opened");
-    return this.#seal;
+  #requireKey(): SealingKeyPair {
+    if (this.#keyPair === undefined) throw new StorageError("STORAGE_FAILED", "the store was not opened");
+    return this.#keyPair;
   }
 
   async #guard<T>(action: string, work: () => Promise<T>): Promise<T> {

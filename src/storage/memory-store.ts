@@ -1,12 +1,7 @@
+import { MemoryDevice } from "../block/memory-device.js";
 import { StorageError } from "./backend.js";
+import { volumeIdentity } from "./volume-identity.js";
 import type { StoredVolume, VolumeDevice, VolumeStore } from "./volume-store.js";
-
-/** Makes a device in memory. */
-export type OpenMemoryDevice = (options: {
-  readonly sizeBytes: number;
-  readonly logicalBlockBytes: number;
-  readonly volumeId: string;
-}) => VolumeDevice;
 
 /**
  * Volumes that live as long as the process: for trying things out and for tests. Devices survive `close`, so that a
@@ -14,15 +9,10 @@ export type OpenMemoryDevice = (options: {
  */
 export class MemoryStore implements VolumeStore {
   readonly #capacityBytes: number;
-  readonly #openMemoryDevice: OpenMemoryDevice;
   readonly #volumes = new Map<string, { stored: StoredVolume; device: VolumeDevice | undefined }>();
 
-  constructor(
-    options: { readonly capacityBytes: number },
-    dependencies: { readonly openMemoryDevice: OpenMemoryDevice },
-  ) {
+  constructor(options: { readonly capacityBytes: number }) {
     this.#capacityBytes = options.capacityBytes;
-    this.#openMemoryDevice = dependencies.openMemoryDevice;
   }
 
   open(): Promise<readonly StoredVolume[]> {
@@ -49,10 +39,10 @@ export class MemoryStore implements VolumeStore {
   async openDevice(volume: StoredVolume): Promise<VolumeDevice> {
     const entry = this.#volumes.get(volume.id);
     if (entry === undefined) throw missing(volume.id);
-    entry.device ??= this.#openMemoryDevice({
+    entry.device ??= new MemoryDevice({
       sizeBytes: volume.sizeBytes,
       logicalBlockBytes: volume.logicalBlockBytes,
-      volumeId: volume.id,
+      ...volumeIdentity(volume.id),
     });
     if (entry.device.info.sizeBytes < volume.sizeBytes) await entry.device.resize(volume.sizeBytes);
     return keptOpen(entry.device);

@@ -1,5 +1,7 @@
 import { z } from "zod";
-import type { ChapSeal } from "./chap-seal.js";
+import type { Random } from "../base/random.js";
+import { openSealedChap, sealChap } from "../base/sealed-chap.js";
+import type { SealingContext, SealingKeyPair } from "../base/sealing.js";
 import { StorageError } from "./backend.js";
 import type { StoredGrant, StoredVolume } from "./volume-store.js";
 
@@ -24,17 +26,23 @@ const metadataSchema = z.strictObject({
   ),
 });
 
-/** The text of volume.json; CHAP goes in sealed. */
-export function encodeMetadata(volume: StoredVolume, seal: ChapSeal): string {
+/** The text of volume.json; CHAP goes in sealed to the store's own key. */
+export function encodeMetadata(
+  volume: StoredVolume,
+  keyPair: SealingKeyPair,
+  dependencies: { readonly random: Random },
+): string {
   const grants = volume.grants.map(({ chap, ...grant }) => ({
     ...grant,
-    ...(chap === undefined ? {} : { sealedChap: seal.seal(chap, volume.id, grant.iqn) }),
+    ...(chap === undefined
+      ? {}
+      : { sealedChap: sealChap(keyPair.publicKey, chap, sealingContext(volume.id, grant.iqn), dependencies) }),
   }));
   return `${JSON.stringify({ version: 1, ...volume, grants }, undefined, 2)}\n`;
 }
 
 /** STORAGE_FAILED when the text is no metadata, or its secrets do not open. */
-export function decodeMetadata(text: string, seal: ChapSeal): StoredVolume {
+export function decodeMetadata(text: string, keyPair: SealingKeyPair): StoredVolume {
   const { id, name, sizeBytes, logicalBlockBytes, parameters, context, createdAtMs, grants } = parseMetadata(text);
   return {
     id,
@@ -44,7 +52,7 @@ export function decodeMetadata(text: string, seal: ChapSeal): StoredVolume {
     parameters,
     context,
     createdAtMs,
-    grants: grants.map((grant) => decodeGrant(grant, id, seal)),
+    grants: grants.map((grant) => decodeGrant(grant, id, keyPair)),
   };
 }
 
@@ -62,7 +70,22 @@ function parseMetadata(text: string): Metadata {
   return result.data;
 }
 
-function decodeGrant(grant: Metadata["grants"][number], volumeId: string, seal: ChapSeal): StoredGrant {
+function decodeGrant(grant: Metadata["grants"][number], volumeId: string, keyPair: SealingKeyPair): StoredGrant {
   const { sealedChap, ...plain } = grant;
-  return sealedChap === undefined ? plain : { ...plain, chap: seal.open(sealedChap, volumeId, grant.iqn) };
+  if (sealedChap === undefined) return plain;
+  try {
+    return { ...plain, chap: openSealedChap(keyPair, sealedChap, sealingContext(volumeId, grant.iqn)) };
+  } catch (error) {
+    throw new StorageError(
+      "STORAGE_FAILED",
+      `the CHAP credentials of volume ${volumeId} for ${grant.iqn} do not open with the key of this store; ` +
+        "restore store.key",
+      { cause: error },
+    );
+  }
+}
+
+/** A sealed pair opens only for the volume and the initiator it was made for. */
+function sealingContext(volumeId: string, iqn: string): SealingContext {
+  return { volumeHandle: volumeId, nodeId: `granted to ${iqn}` };
 }

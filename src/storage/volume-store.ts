@@ -12,7 +12,7 @@ export interface StoredVolume {
   readonly id: string;
   readonly name: string;
   readonly sizeBytes: number;
-  readonly logicalBlockBytes: number;
+  readonly logicalBlockBytes: 512 | 4096;
   /** As CreateVolume gave them: a second call must give the same. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly context: Readonly<Record<string, string>>;
@@ -24,7 +24,7 @@ export interface StoredVolume {
 /** The blocks of a volume, opened. */
 export interface VolumeDevice extends BlockDevice {
   /** Grows the device; listeners see `info-changed`. */
-  resize(sizeBytes: number): Promise<void>;
+  resize(sizeBytes: number): Promise<void> | void;
 }
 
 /**
