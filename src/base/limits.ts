@@ -229,3 +229,12 @@ export const MAX_VOLUME_RECORDS = 4_096;
 
 /** Volumes brought back at one time after a restart: enough to be quick, few enough not to flood an array. */
 export const MAX_CONCURRENT_RESUMES = 32;
+
+/** Times one command is repeated after an answer that may be a passing fault, before it fails. */
+export const MAX_COMMAND_RETRIES = 10;
+
+/** Time a check of a reconnected unit waits for "busy" and "becoming ready" before the path is tried anew. */
+export const MAX_PROBE_WAIT_MS = 30_000;
+
+/** Processes looked at for who holds a device: more than a large node runs. */
+export const MAX_SCANNED_PROCESSES = 32_768;
