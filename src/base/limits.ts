@@ -238,3 +238,18 @@ export const MAX_PROBE_WAIT_MS = 30_000;
 
 /** Processes looked at for who holds a device: more than a large node runs. */
 export const MAX_SCANNED_PROCESSES = 32_768;
+
+/** REPORT LUNS data accepted: 16383 units, all that single-level addressing has, and as many again. */
+export const MAX_REPORT_LUNS_BYTES = 262_144;
+
+/** Time nbdfuse has to show its file: it connects to our own socket, so much less is normal. */
+export const FUSE_START_TIMEOUT_MS = 15_000;
+
+/** Time nbdfuse has to end after its file system was unmounted, and a loop device to let go of the file. */
+export const FUSE_STOP_TIMEOUT_MS = 5_000;
+
+/** Wait for a bound device's node, size and first block: all are immediate on a healthy node. */
+export const DEVICE_READY_TIMEOUT_MS = 10_000;
+
+/** Attempts to give a device of a dead process a new socket: the kernel may take a moment to see the old one die. */
+export const MAX_NBD_RECOVERY_ATTEMPTS = 40;

@@ -1,0 +1,33 @@
+import type { PortalAddress } from "../base/access.js";
+import { formatPortal } from "../base/portal.js";
+
+/** A target as discovery lists it. */
+export interface ListedTarget {
+  readonly name: string;
+}
+
+/** Addresses that stand for every interface: an initiator cannot connect to them. */
+function isWildcard(host: string): boolean {
+  return host === "0.0.0.0" || host === "::";
+}
+
+/**
+ * The answer to SendTargets (RFC 7143 §13.3, Appendix C): every listed target with its addresses. A portal bound to
+ * every interface is listed under the address the initiator reached us at.
+ */
+export function sendTargetsAnswer(options: {
+  readonly targets: readonly ListedTarget[];
+  readonly portals: readonly PortalAddress[];
+  readonly reachedHost: string;
+  readonly portalGroupTag: number;
+}): [string, string][] {
+  const addresses = options.portals.map((portal) => {
+    const host = isWildcard(portal.host) ? options.reachedHost : portal.host;
+    return `${formatPortal({ host, port: portal.port })},${options.portalGroupTag}`;
+  });
+  const unique = [...new Set(addresses)];
+  return options.targets.flatMap(({ name }): [string, string][] => [
+    ["TargetName", name],
+    ...unique.map((address): [string, string] => ["TargetAddress", address]),
+  ]);
+}

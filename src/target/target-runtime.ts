@@ -1,0 +1,143 @@
+import type { ChapCredentials } from "../base/access.js";
+import type { Logger } from "../base/logger.js";
+import type { AccessRule, TargetDefinition } from "./api.js";
+import type { BufferPool } from "./buffer-pool.js";
+import type { CredentialLookup } from "./login/chap-exchange.js";
+import { DeviceServer } from "./scsi/device-server.js";
+import { LogicalUnit } from "./scsi/logical-unit.js";
+import type { ReservationStore } from "./scsi/persistent-reservations.js";
+import type { TargetSession } from "./session.js";
+import type { TaskManagementScope } from "./task-management.js";
+
+export interface TargetRuntimeDependencies {
+  readonly logger: Logger;
+  readonly pool: BufferPool;
+  readonly reservationStore?: ReservationStore;
+}
+
+/** What an initiator name may do with a target. */
+export type AccessDecision =
+  | { readonly kind: "denied" }
+  | { readonly kind: "open" }
+  | { readonly kind: "chap"; readonly credentials: ChapCredentials };
+
+/** One target while it is served: its units, who may use them, and its sessions. */
+export class TargetRuntime implements TaskManagementScope {
+  readonly name: string;
+  readonly alias: string | undefined;
+  readonly deviceServer: DeviceServer;
+  readonly #units: ReadonlyMap<number, LogicalUnit>;
+  readonly #sessions = new Set<TargetSession>();
+  #access: TargetDefinition["access"];
+
+  constructor(
+    options: { readonly definition: TargetDefinition; readonly hasAtomicWrites: boolean },
+    dependencies: TargetRuntimeDependencies,
+  ) {
+    const { definition, hasAtomicWrites } = options;
+    this.name = definition.name.toLowerCase();
+    this.alias = definition.alias;
+    this.#access = definition.access;
+    this.#units = new Map(
+      [...definition.luns].map(([number, device]) => {
+        const unit = new LogicalUnit({ number, device, targetName: this.name, hasAtomicWrites }, dependencies);
+        unit.abortTasksOf = (portNames) => this.#abortTasksOf(unit, portNames);
+        return [number, unit];
+      }),
+    );
+    this.deviceServer = new DeviceServer({ units: this.#units }, dependencies);
+  }
+
+  sessions(): Iterable<TargetSession> {
+    return this.#sessions;
+  }
+
+  units(): Iterable<LogicalUnit> {
+    return this.#units.values();
+  }
+
+  setAccess(access: TargetDefinition["access"]): void {
+    this.#access = access;
+  }
+
+  /** May this initiator log in, and how must it prove itself? */
+  decide(initiatorName: string): AccessDecision {
+    const access = this.#access;
+    if (access.kind === "any") return decision(access);
+    const rule = access.rules.find((each) => each.initiatorName.toLowerCase() === initiatorName);
+    return rule === undefined ? { kind: "denied" } : decision(rule);
+  }
+
+  /** Takes a session in: its nexus exists from now on. */
+  join(session: TargetSession): void {
+    this.#sessions.add(session);
+    for (const unit of this.#units.values()) unit.nexusStarted(session.nexus.portName);
+    void session.ended.then(() => this.#leave(session));
+  }
+
+  /** The session of this initiator port, if there is one (RFC 7143 §6.3.5). */
+  sessionOf(initiatorName: string, isid: Buffer): TargetSession | undefined {
+    for (const session of this.#sessions) {
+      if (session.initiatorName === initiatorName && session.isid.equals(isid)) return session;
+    }
+    return undefined;
+  }
+
+  /** Ends the sessions that the access rules no longer allow. */
+  async dropDenied(previous: TargetDefinition["access"]): Promise<void> {
+    const denied = [...this.#sessions].filter((session) => {
+      const now = this.decide(session.initiatorName);
+      return now.kind === "denied" || !isSameProof(previous, this.#access, session.initiatorName);
+    });
+    await Promise.all(denied.map((session) => session.drop("access was withdrawn")));
+  }
+
+  get access(): TargetDefinition["access"] {
+    return this.#access;
+  }
+
+  /** Ends all sessions and lets go of the devices. */
+  async dispose(reason: string): Promise<void> {
+    await Promise.all([...this.#sessions].map((session) => session.drop(reason)));
+    for (const unit of this.#units.values()) unit.dispose();
+  }
+
+  #leave(session: TargetSession): void {
+    this.#sessions.delete(session);
+    const { portName } = session.nexus;
+    for (const other of this.#sessions) if (other.nexus.portName === portName) return;
+    for (const unit of this.#units.values()) unit.nexusLost(portName);
+  }
+
+  #abortTasksOf(unit: LogicalUnit, portNames: readonly string[]): void {
+    for (const session of this.#sessions) {
+      if (portNames.includes(session.nexus.portName)) void session.abortTasks(unit);
+    }
+  }
+}
+
+/** CHAP for one known pair of name and secret. */
+export function lookupOf(credentials: ChapCredentials): CredentialLookup {
+  return (user) => (user === credentials.user ? credentials : undefined);
+}
+
+function decision(rule: { readonly chap?: ChapCredentials }): AccessDecision {
+  return rule.chap === undefined ? { kind: "open" } : { kind: "chap", credentials: rule.chap };
+}
+
+/** Did the initiator prove itself with what is asked for now? Changed credentials end a session as a removed rule does. */
+function isSameProof(
+  before: TargetDefinition["access"],
+  after: TargetDefinition["access"],
+  initiatorName: string,
+): boolean {
+  const old = chapOf(before, initiatorName);
+  const now = chapOf(after, initiatorName);
+  if (old === undefined || now === undefined) return now === undefined;
+  return old.user === now.user && old.secret.reveal().equals(now.secret.reveal());
+}
+
+function chapOf(access: TargetDefinition["access"], initiatorName: string): ChapCredentials | undefined {
+  if (access.kind === "any") return access.chap;
+  return access.rules.find((rule: AccessRule) => rule.initiatorName.toLowerCase() === initiatorName)?.chap;
+}
