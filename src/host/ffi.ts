@@ -28,6 +28,7 @@ interface Libc {
   readonly ioctlBuffer: Call<[number, number, Uint8Array]>;
   readonly prctl: Call<[number, number, number, number, number]>;
   readonly mlockall: Call<[number]>;
+  readonly umount2: Call<[string, number]>;
   readonly execve: Call<[string, readonly (string | null)[], readonly (string | null)[]]>;
 }
 
@@ -62,6 +63,7 @@ async function loadLibc(): Promise<Libc> {
     ioctlBuffer: declare("int ioctl(int, unsigned long, uint8_t *)"),
     prctl: declare("int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)"),
     mlockall: declare("int mlockall(int)"),
+    umount2: declare("int umount2(const char *, int)"),
     execve: declare("int execve(const char *, const char **, const char **)"),
   };
 }
@@ -253,6 +255,26 @@ export async function ioctl(fd: number, request: number, argument: number): Prom
 export async function ioctlBuffer(fd: number, request: number, argument: Buffer): Promise<number> {
   const calls = await libc();
   return callInPool(calls, `ioctl 0x${request.toString(16)}`, calls.ioctlBuffer, fd, request, argument);
+}
+
+const MNT_DETACH = 2;
+
+/**
+ * Takes away the mount at `path`. `isLazy`: at once from the tree, and from use when the last user is gone.
+ * HOST_EINVAL when nothing is mounted there, HOST_EBUSY when it is in use.
+ */
+export async function unmountPath(path: string, options: { readonly isLazy: boolean }): Promise<void> {
+  const calls = await libc();
+  await callInPool(calls, `umount ${path}`, calls.umount2, path, options.isLazy ? MNT_DETACH : 0);
+}
+
+/** A zeroed buffer whose address is a multiple of `alignmentBytes`, for direct I/O. The caller owns it. */
+export async function alignedBuffer(lengthBytes: number, alignmentBytes: number): Promise<Buffer> {
+  const { koffi } = await libc();
+  const bytes = Buffer.alloc(lengthBytes + alignmentBytes);
+  const address = koffi.address(bytes);
+  const start = (alignmentBytes - Number(address % BigInt(alignmentBytes))) % alignmentBytes;
+  return bytes.subarray(start, start + lengthBytes);
 }
 
 const PR_SET_IO_FLUSHER = 57;
