@@ -7,10 +7,10 @@ const SLICES = 8;
 const POLYNOMIAL = 0x82f6_3b78;
 
 /** Slice k at [k * 256 …]: the CRC of one byte followed by k zero bytes. 8 KiB, built once. */
-const table: Uint32Array = buildTable();
+const table: Int32Array = buildTable();
 
-function buildTable(): Uint32Array {
-  const slices = new Uint32Array(SLICES * 256);
+function buildTable(): Int32Array {
+  const slices = new Int32Array(SLICES * 256);
   for (let byte = 0; byte < 256; byte += 1) {
     let remainder = byte;
     for (let bit = 0; bit < 8; bit += 1)
@@ -18,15 +18,22 @@ function buildTable(): Uint32Array {
     slices[byte] = remainder;
   }
   for (let index = 256; index < slices.length; index += 1) {
-    const shorter = at(slices, index - 256);
-    slices[index] = (shorter >>> 8) ^ at(slices, shorter & 0xff);
+    const shorter = entry(slices, index - 256);
+    slices[index] = (shorter >>> 8) ^ entry(slices, shorter & 0xff);
   }
   return slices;
 }
 
-/** Every index used here is in range; the compiler cannot know it. */
-function at(array: Uint32Array | Buffer, index: number): number {
-  return array[index] as number;
+/**
+ * Element access that the compiler takes as a number: every index here is in range. One function per kind of array,
+ * so that the engine sees one kind in each.
+ */
+function entry(slices: Int32Array, index: number): number {
+  return slices[index] as number;
+}
+
+function byteAt(bytes: Buffer, index: number): number {
+  return bytes[index] as number;
 }
 
 /**
@@ -37,17 +44,20 @@ export function crc32cTable(bytes: Buffer, start: number, end: number, previous 
   let offset = start;
   for (const last = end - SLICES; offset <= last; offset += SLICES) {
     crc ^=
-      at(bytes, offset) | (at(bytes, offset + 1) << 8) | (at(bytes, offset + 2) << 16) | (at(bytes, offset + 3) << 24);
+      byteAt(bytes, offset) |
+      (byteAt(bytes, offset + 1) << 8) |
+      (byteAt(bytes, offset + 2) << 16) |
+      (byteAt(bytes, offset + 3) << 24);
     crc =
-      at(table, 0x700 | (crc & 0xff)) ^
-      at(table, 0x600 | ((crc >>> 8) & 0xff)) ^
-      at(table, 0x500 | ((crc >>> 16) & 0xff)) ^
-      at(table, 0x400 | (crc >>> 24)) ^
-      at(table, 0x300 | at(bytes, offset + 4)) ^
-      at(table, 0x200 | at(bytes, offset + 5)) ^
-      at(table, 0x100 | at(bytes, offset + 6)) ^
-      at(table, at(bytes, offset + 7));
+      entry(table, 0x700 | (crc & 0xff)) ^
+      entry(table, 0x600 | ((crc >>> 8) & 0xff)) ^
+      entry(table, 0x500 | ((crc >>> 16) & 0xff)) ^
+      entry(table, 0x400 | (crc >>> 24)) ^
+      entry(table, 0x300 | byteAt(bytes, offset + 4)) ^
+      entry(table, 0x200 | byteAt(bytes, offset + 5)) ^
+      entry(table, 0x100 | byteAt(bytes, offset + 6)) ^
+      entry(table, byteAt(bytes, offset + 7));
   }
-  for (; offset < end; offset += 1) crc = (crc >>> 8) ^ at(table, (crc ^ at(bytes, offset)) & 0xff);
+  for (; offset < end; offset += 1) crc = (crc >>> 8) ^ entry(table, (crc ^ byteAt(bytes, offset)) & 0xff);
   return ~crc >>> 0;
 }

@@ -17,6 +17,25 @@ export const OPCODE_MASK = 0x3f;
 /** The data of a PDU without data segment. Shared; it has no bytes to change. */
 export const NO_DATA: Buffer = Buffer.alloc(0);
 
+/**
+ * Reads 32 bits, unsigned, where the bytes are known to be there (a header has 48). Plain indexing and whole-number
+ * arithmetic: half the cost of `readUInt32BE`, which checks what is known here.
+ */
+export function readU32(bytes: Buffer, offset: number): number {
+  const high = ((bytes[offset] as number) << 8) | (bytes[offset + 1] as number);
+  const low = ((bytes[offset + 2] as number) << 8) | (bytes[offset + 3] as number);
+  return ((high << 16) | low) >>> 0;
+}
+
+/** Writes 32 bits where there is room. RangeError for a value that is not a whole number from 0 to 2^32 - 1. */
+export function writeU32(bytes: Buffer, offset: number, value: number): void {
+  if (value >>> 0 !== value) throw new RangeError(`${value} is not an unsigned 32-bit number`);
+  bytes[offset] = value >>> 24;
+  bytes[offset + 1] = value >>> 16;
+  bytes[offset + 2] = value >>> 8;
+  bytes[offset + 3] = value;
+}
+
 /** TotalAHSLength in bytes, §11.2.1.5: at most 1020. */
 export function ahsLengthBytes(header: Buffer): number {
   return header.readUInt8(4) * 4;
@@ -24,7 +43,7 @@ export function ahsLengthBytes(header: Buffer): number {
 
 /** DataSegmentLength in bytes without padding, §11.2.1.6: at most 2^24 - 1. */
 export function dataSegmentLengthBytes(header: Buffer): number {
-  return header.readUInt32BE(4) & 0xff_ffff;
+  return readU32(header, 4) & 0xff_ffff;
 }
 
 /** Bytes that fill `lengthBytes` up to a whole number of words, §11.1. */
@@ -48,7 +67,7 @@ export function lunOf(header: Buffer): Lun {
 
 /** The initiator task tag where it names a task: the reserved value is forbidden, §11.2.1.8. */
 export function taskTagOf(header: Buffer): number {
-  const tag = header.readUInt32BE(16);
+  const tag = readU32(header, 16);
   if (tag === RESERVED_TAG) {
     throw fieldInvalid(
       header.readUInt8(0) & OPCODE_MASK,
@@ -69,7 +88,7 @@ export function refuseData(header: Buffer, section: string): void {
 
 /** StatSN, ExpCmdSN and MaxCmdSN at their place in every target PDU. */
 export function writeSequence(sequence: TargetSequence, bytes: Buffer, offset: number): void {
-  bytes.writeUInt32BE(sequence.statSn, offset + 24);
-  bytes.writeUInt32BE(sequence.expCmdSn, offset + 28);
-  bytes.writeUInt32BE(sequence.maxCmdSn, offset + 32);
+  writeU32(bytes, offset + 24, sequence.statSn);
+  writeU32(bytes, offset + 28, sequence.expCmdSn);
+  writeU32(bytes, offset + 32, sequence.maxCmdSn);
 }

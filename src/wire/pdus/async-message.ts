@@ -1,6 +1,6 @@
 import { writeLun } from "../../base/lun.js";
 import { Opcode, RESERVED_TAG } from "../constants.js";
-import { FINAL_BIT, lunOf, writeSequence } from "../header.js";
+import { FINAL_BIT, lunOf, writeSequence, readU32, writeU32 } from "../header.js";
 import type { AsyncMessagePdu } from "../pdu.js";
 
 /** Asynchronous Message, RFC 7143 §11.9. */
@@ -10,7 +10,7 @@ export function writeAsyncMessage(pdu: AsyncMessagePdu, bytes: Buffer, offset: n
   bytes[offset] = Opcode.asyncMessage;
   bytes[offset + 1] = FINAL_BIT;
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(RESERVED_TAG, offset + 16);
+  writeU32(bytes, offset + 16, RESERVED_TAG);
   writeSequence(pdu, bytes, offset);
   bytes.writeUInt8(pdu.asyncEvent, offset + 36);
   bytes.writeUInt8(pdu.asyncVCode, offset + 37);
@@ -24,9 +24,9 @@ export function readAsyncMessage(header: Buffer, data: Buffer): AsyncMessagePdu 
   return {
     type: "async-message",
     lun: lunOf(header),
-    statSn: header.readUInt32BE(24),
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
+    statSn: readU32(header, 24),
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
     asyncEvent: header.readUInt8(36),
     asyncVCode: header.readUInt8(37),
     parameter1: header.readUInt16BE(38),

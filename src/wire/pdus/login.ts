@@ -1,7 +1,7 @@
 import { assert } from "../../base/assert.js";
 import { LoginStage, Opcode } from "../constants.js";
 import { fieldInvalid } from "../errors.js";
-import { FINAL_BIT, IMMEDIATE_BIT, taskTagOf, writeSequence } from "../header.js";
+import { FINAL_BIT, IMMEDIATE_BIT, taskTagOf, writeSequence, readU32, writeU32 } from "../header.js";
 import type { LoginRequestPdu, LoginResponsePdu } from "../pdu.js";
 
 /** Login Request and Login Response, RFC 7143 §11.12 and §11.13. */
@@ -60,10 +60,10 @@ export function writeLoginRequest(pdu: LoginRequestPdu, bytes: Buffer, offset: n
   bytes.writeUInt8(pdu.versionMin, offset + 3);
   pdu.isid.copy(bytes, offset + 8);
   bytes.writeUInt16BE(pdu.tsih, offset + 14);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
   bytes.writeUInt16BE(pdu.cid, offset + 20);
-  bytes.writeUInt32BE(pdu.cmdSn, offset + 24);
-  bytes.writeUInt32BE(pdu.expStatSn, offset + 28);
+  writeU32(bytes, offset + 24, pdu.cmdSn);
+  writeU32(bytes, offset + 28, pdu.expStatSn);
 }
 
 /** A Login Request counts as immediate whatever its I bit says (§11.12). `isid` is a copy. */
@@ -81,8 +81,8 @@ export function readLoginRequest(header: Buffer, data: Buffer): LoginRequestPdu 
     tsih: header.readUInt16BE(14),
     initiatorTaskTag: taskTagOf(header),
     cid: header.readUInt16BE(20),
-    cmdSn: header.readUInt32BE(24),
-    expStatSn: header.readUInt32BE(28),
+    cmdSn: readU32(header, 24),
+    expStatSn: readU32(header, 28),
     data,
   };
 }
@@ -96,7 +96,7 @@ export function writeLoginResponse(pdu: LoginResponsePdu, bytes: Buffer, offset:
   bytes.writeUInt8(pdu.versionActive, offset + 3);
   pdu.isid.copy(bytes, offset + 8);
   bytes.writeUInt16BE(pdu.tsih, offset + 14);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
   writeSequence(pdu, bytes, offset);
   bytes.writeUInt8(pdu.statusClass, offset + 36);
   bytes.writeUInt8(pdu.statusDetail, offset + 37);
@@ -125,9 +125,9 @@ export function readLoginResponse(header: Buffer, data: Buffer): LoginResponsePd
     isid: Buffer.from(header.subarray(8, 14)),
     tsih: header.readUInt16BE(14),
     initiatorTaskTag: taskTagOf(header),
-    statSn: header.readUInt32BE(24),
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
+    statSn: readU32(header, 24),
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
     statusClass,
     statusDetail: header.readUInt8(37),
     data,

@@ -1,6 +1,15 @@
 import { LogoutReason, Opcode } from "../constants.js";
 import { fieldInvalid } from "../errors.js";
-import { FINAL_BIT, IMMEDIATE_BIT, isImmediateHeader, refuseData, taskTagOf, writeSequence } from "../header.js";
+import {
+  FINAL_BIT,
+  IMMEDIATE_BIT,
+  isImmediateHeader,
+  refuseData,
+  taskTagOf,
+  writeSequence,
+  readU32,
+  writeU32,
+} from "../header.js";
 import type { LogoutRequestPdu, LogoutResponsePdu } from "../pdu.js";
 
 /** Logout Request and Logout Response, RFC 7143 §11.14 and §11.15. */
@@ -12,10 +21,10 @@ const LAST_RESPONSE = 3;
 export function writeLogoutRequest(pdu: LogoutRequestPdu, bytes: Buffer, offset: number): void {
   bytes[offset] = Opcode.logoutRequest | (pdu.isImmediate ? IMMEDIATE_BIT : 0);
   bytes[offset + 1] = FINAL_BIT | (pdu.reason & REASON_MASK);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
   bytes.writeUInt16BE(pdu.cid, offset + 20);
-  bytes.writeUInt32BE(pdu.cmdSn, offset + 24);
-  bytes.writeUInt32BE(pdu.expStatSn, offset + 28);
+  writeU32(bytes, offset + 24, pdu.cmdSn);
+  writeU32(bytes, offset + 28, pdu.expStatSn);
 }
 
 /** `cid` means nothing when the whole session is closed (§11.14.3). */
@@ -31,8 +40,8 @@ export function readLogoutRequest(header: Buffer): LogoutRequestPdu {
     reason,
     initiatorTaskTag: taskTagOf(header),
     cid: header.readUInt16BE(20),
-    cmdSn: header.readUInt32BE(24),
-    expStatSn: header.readUInt32BE(28),
+    cmdSn: readU32(header, 24),
+    expStatSn: readU32(header, 28),
   };
 }
 
@@ -41,7 +50,7 @@ export function writeLogoutResponse(pdu: LogoutResponsePdu, bytes: Buffer, offse
   bytes[offset] = Opcode.logoutResponse;
   bytes[offset + 1] = FINAL_BIT;
   bytes.writeUInt8(pdu.response, offset + 2);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
   writeSequence(pdu, bytes, offset);
   bytes.writeUInt16BE(pdu.time2Wait, offset + 40);
   bytes.writeUInt16BE(pdu.time2Retain, offset + 42);
@@ -58,9 +67,9 @@ export function readLogoutResponse(header: Buffer): LogoutResponsePdu {
     type: "logout-response",
     response,
     initiatorTaskTag: taskTagOf(header),
-    statSn: header.readUInt32BE(24),
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
+    statSn: readU32(header, 24),
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
     time2Wait: header.readUInt16BE(40),
     time2Retain: header.readUInt16BE(42),
   };

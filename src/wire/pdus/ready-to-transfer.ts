@@ -1,7 +1,7 @@
 import { writeLun } from "../../base/lun.js";
 import { Opcode, RESERVED_TAG } from "../constants.js";
 import { fieldInvalid } from "../errors.js";
-import { FINAL_BIT, lunOf, refuseData, taskTagOf, writeSequence } from "../header.js";
+import { FINAL_BIT, lunOf, refuseData, taskTagOf, writeSequence, readU32, writeU32 } from "../header.js";
 import type { ReadyToTransferPdu } from "../pdu.js";
 
 /** Ready To Transfer (R2T), RFC 7143 §11.8. */
@@ -11,22 +11,22 @@ export function writeReadyToTransfer(pdu: ReadyToTransferPdu, bytes: Buffer, off
   bytes[offset] = Opcode.readyToTransfer;
   bytes[offset + 1] = FINAL_BIT;
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.targetTransferTag, offset + 20);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.targetTransferTag);
   writeSequence(pdu, bytes, offset);
-  bytes.writeUInt32BE(pdu.r2tSn, offset + 36);
-  bytes.writeUInt32BE(pdu.bufferOffset, offset + 40);
-  bytes.writeUInt32BE(pdu.desiredDataTransferLength, offset + 44);
+  writeU32(bytes, offset + 36, pdu.r2tSn);
+  writeU32(bytes, offset + 40, pdu.bufferOffset);
+  writeU32(bytes, offset + 44, pdu.desiredDataTransferLength);
 }
 
 /** That the length keeps to MaxBurstLength and to the task is the session's to check. */
 export function readReadyToTransfer(header: Buffer): ReadyToTransferPdu {
   refuseData(header, "11.8.1");
-  const targetTransferTag = header.readUInt32BE(20);
+  const targetTransferTag = readU32(header, 20);
   if (targetTransferTag === RESERVED_TAG) {
     throw fieldInvalid(Opcode.readyToTransfer, "11.8.5", "the target transfer tag is the reserved 0xffffffff");
   }
-  const desiredDataTransferLength = header.readUInt32BE(44);
+  const desiredDataTransferLength = readU32(header, 44);
   if (desiredDataTransferLength === 0) {
     throw fieldInvalid(Opcode.readyToTransfer, "11.8.4", "the desired data transfer length is 0");
   }
@@ -35,11 +35,11 @@ export function readReadyToTransfer(header: Buffer): ReadyToTransferPdu {
     lun: lunOf(header),
     initiatorTaskTag: taskTagOf(header),
     targetTransferTag,
-    statSn: header.readUInt32BE(24),
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
-    r2tSn: header.readUInt32BE(36),
-    bufferOffset: header.readUInt32BE(40),
+    statSn: readU32(header, 24),
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
+    r2tSn: readU32(header, 36),
+    bufferOffset: readU32(header, 40),
     desiredDataTransferLength,
   };
 }

@@ -1,5 +1,5 @@
 import { Opcode, RESERVED_TAG } from "../constants.js";
-import { FINAL_BIT, writeSequence } from "../header.js";
+import { FINAL_BIT, writeSequence, readU32, writeU32 } from "../header.js";
 import type { RejectPdu } from "../pdu.js";
 
 /** Reject, RFC 7143 §11.17. */
@@ -9,9 +9,9 @@ export function writeReject(pdu: RejectPdu, bytes: Buffer, offset: number): void
   bytes[offset] = Opcode.reject;
   bytes[offset + 1] = FINAL_BIT;
   bytes.writeUInt8(pdu.reason, offset + 2);
-  bytes.writeUInt32BE(RESERVED_TAG, offset + 16);
+  writeU32(bytes, offset + 16, RESERVED_TAG);
   writeSequence(pdu, bytes, offset);
-  bytes.writeUInt32BE(pdu.dataSnOrR2tSn, offset + 36);
+  writeU32(bytes, offset + 36, pdu.dataSnOrR2tSn);
 }
 
 /** Whether the data holds a whole header is for the reader of that header to check. */
@@ -19,10 +19,10 @@ export function readReject(header: Buffer, data: Buffer): RejectPdu {
   return {
     type: "reject",
     reason: header.readUInt8(2),
-    statSn: header.readUInt32BE(24),
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
-    dataSnOrR2tSn: header.readUInt32BE(36),
+    statSn: readU32(header, 24),
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
+    dataSnOrR2tSn: readU32(header, 36),
     data,
   };
 }

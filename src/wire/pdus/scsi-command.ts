@@ -2,7 +2,16 @@ import { writeLun } from "../../base/lun.js";
 import { CDB_FIELD_BYTES, readAhs } from "../ahs.js";
 import { Opcode, TaskAttribute } from "../constants.js";
 import { fieldInvalid } from "../errors.js";
-import { FINAL_BIT, IMMEDIATE_BIT, isImmediateHeader, lunOf, taskTagOf, writeSequence } from "../header.js";
+import {
+  FINAL_BIT,
+  IMMEDIATE_BIT,
+  isImmediateHeader,
+  lunOf,
+  taskTagOf,
+  writeSequence,
+  readU32,
+  writeU32,
+} from "../header.js";
 import type { ScsiCommandPdu, ScsiResponsePdu } from "../pdu.js";
 
 /** SCSI Command and SCSI Response, RFC 7143 §11.3 and §11.4. */
@@ -31,10 +40,10 @@ export function writeScsiCommand(pdu: ScsiCommandPdu, bytes: Buffer, offset: num
     (pdu.isWrite ? WRITE_BIT : 0) |
     (pdu.taskAttribute & ATTRIBUTE_MASK);
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.expectedDataTransferLength, offset + 20);
-  bytes.writeUInt32BE(pdu.cmdSn, offset + 24);
-  bytes.writeUInt32BE(pdu.expStatSn, offset + 28);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.expectedDataTransferLength);
+  writeU32(bytes, offset + 24, pdu.cmdSn);
+  writeU32(bytes, offset + 28, pdu.expStatSn);
   const { cdb } = pdu;
   const fieldBytes = Math.min(cdb.length, CDB_FIELD_BYTES);
   // At most 16 bytes: a loop costs less than the view that copy() makes.
@@ -53,7 +62,7 @@ export function readScsiCommand(header: Buffer, ahs: Buffer | undefined, data: B
     throw commandInvalid("11.3.1", `task attribute ${flags & ATTRIBUTE_MASK} is reserved`);
   }
   const initiatorTaskTag = taskTagOf(header);
-  const expectedDataTransferLength = header.readUInt32BE(20);
+  const expectedDataTransferLength = readU32(header, 20);
   const additional = ahs === undefined ? undefined : readAhs(ahs);
   const readLength = additional?.bidirectionalReadLength;
   if (!isRead && !isWrite && (expectedDataTransferLength !== 0 || (readLength ?? 0) !== 0)) {
@@ -75,8 +84,8 @@ export function readScsiCommand(header: Buffer, ahs: Buffer | undefined, data: B
     lun: lunOf(header),
     initiatorTaskTag,
     expectedDataTransferLength,
-    cmdSn: header.readUInt32BE(24),
-    expStatSn: header.readUInt32BE(28),
+    cmdSn: readU32(header, 24),
+    expStatSn: readU32(header, 28),
     cdb: joinCdb(header, additional?.cdbRest),
     ...(isRead && isWrite && readLength !== undefined ? { bidirectionalReadLength: readLength } : {}),
     data,
@@ -104,12 +113,12 @@ export function writeScsiResponse(pdu: ScsiResponsePdu, bytes: Buffer, offset: n
     (pdu.isUnderflow ? UNDERFLOW_BIT : 0);
   bytes.writeUInt8(pdu.response, offset + 2);
   bytes.writeUInt8(pdu.status, offset + 3);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.snackTag, offset + 20);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.snackTag);
   writeSequence(pdu, bytes, offset);
-  bytes.writeUInt32BE(pdu.expDataSn, offset + 36);
-  bytes.writeUInt32BE(pdu.bidirectionalResidualCount, offset + 40);
-  bytes.writeUInt32BE(pdu.residualCount, offset + 44);
+  writeU32(bytes, offset + 36, pdu.expDataSn);
+  writeU32(bytes, offset + 40, pdu.bidirectionalResidualCount);
+  writeU32(bytes, offset + 44, pdu.residualCount);
 }
 
 /**
@@ -134,17 +143,17 @@ export function readScsiResponse(header: Buffer, data: Buffer): ScsiResponsePdu 
     response,
     status: header.readUInt8(3),
     initiatorTaskTag: taskTagOf(header),
-    snackTag: header.readUInt32BE(20),
-    statSn: header.readUInt32BE(24),
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
-    expDataSn: header.readUInt32BE(36),
+    snackTag: readU32(header, 20),
+    statSn: readU32(header, 24),
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
+    expDataSn: readU32(header, 36),
     isBidirectionalOverflow,
     isBidirectionalUnderflow,
     isOverflow,
     isUnderflow,
-    bidirectionalResidualCount: isBidirectionalOverflow || isBidirectionalUnderflow ? header.readUInt32BE(40) : 0,
-    residualCount: isOverflow || isUnderflow ? header.readUInt32BE(44) : 0,
+    bidirectionalResidualCount: isBidirectionalOverflow || isBidirectionalUnderflow ? readU32(header, 40) : 0,
+    residualCount: isOverflow || isUnderflow ? readU32(header, 44) : 0,
     data,
   };
 }

@@ -1,7 +1,7 @@
 import { writeLun } from "../../base/lun.js";
 import { Opcode } from "../constants.js";
 import { fieldInvalid } from "../errors.js";
-import { FINAL_BIT, isFinalHeader, lunOf, taskTagOf } from "../header.js";
+import { FINAL_BIT, isFinalHeader, lunOf, taskTagOf, readU32, writeU32 } from "../header.js";
 import type { ScsiDataInPdu, ScsiDataOutPdu } from "../pdu.js";
 
 /** SCSI Data-Out and SCSI Data-In, RFC 7143 §11.7. */
@@ -21,11 +21,11 @@ export function writeScsiDataOut(pdu: ScsiDataOutPdu, bytes: Buffer, offset: num
   bytes[offset] = Opcode.scsiDataOut;
   bytes[offset + 1] = pdu.isFinal ? FINAL_BIT : 0;
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.targetTransferTag, offset + 20);
-  bytes.writeUInt32BE(pdu.expStatSn, offset + 28);
-  bytes.writeUInt32BE(pdu.dataSn, offset + 36);
-  bytes.writeUInt32BE(pdu.bufferOffset, offset + 40);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.targetTransferTag);
+  writeU32(bytes, offset + 28, pdu.expStatSn);
+  writeU32(bytes, offset + 36, pdu.dataSn);
+  writeU32(bytes, offset + 40, pdu.bufferOffset);
 }
 
 export function readScsiDataOut(header: Buffer, data: Buffer): ScsiDataOutPdu {
@@ -34,10 +34,10 @@ export function readScsiDataOut(header: Buffer, data: Buffer): ScsiDataOutPdu {
     isFinal: isFinalHeader(header),
     lun: lunOf(header),
     initiatorTaskTag: taskTagOf(header),
-    targetTransferTag: header.readUInt32BE(20),
-    expStatSn: header.readUInt32BE(28),
-    dataSn: header.readUInt32BE(36),
-    bufferOffset: header.readUInt32BE(40),
+    targetTransferTag: readU32(header, 20),
+    expStatSn: readU32(header, 28),
+    dataSn: readU32(header, 36),
+    bufferOffset: readU32(header, 40),
     data,
   };
 }
@@ -50,17 +50,17 @@ export function writeScsiDataIn(pdu: ScsiDataInPdu, bytes: Buffer, offset: numbe
   bytes[offset] = Opcode.scsiDataIn;
   let flags = (pdu.isFinal ? FINAL_BIT : 0) | (pdu.isAcknowledgeRequested ? ACKNOWLEDGE_BIT : 0);
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.targetTransferTag, offset + 20);
-  bytes.writeUInt32BE(pdu.expCmdSn, offset + 28);
-  bytes.writeUInt32BE(pdu.maxCmdSn, offset + 32);
-  bytes.writeUInt32BE(pdu.dataSn, offset + 36);
-  bytes.writeUInt32BE(pdu.bufferOffset, offset + 40);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.targetTransferTag);
+  writeU32(bytes, offset + 28, pdu.expCmdSn);
+  writeU32(bytes, offset + 32, pdu.maxCmdSn);
+  writeU32(bytes, offset + 36, pdu.dataSn);
+  writeU32(bytes, offset + 40, pdu.bufferOffset);
   if (pdu.hasStatus) {
     flags |= STATUS_BIT | (pdu.isOverflow ? OVERFLOW_BIT : 0) | (pdu.isUnderflow ? UNDERFLOW_BIT : 0);
     bytes.writeUInt8(pdu.status, offset + 3);
-    bytes.writeUInt32BE(pdu.statSn, offset + 24);
-    bytes.writeUInt32BE(pdu.residualCount, offset + 44);
+    writeU32(bytes, offset + 24, pdu.statSn);
+    writeU32(bytes, offset + 44, pdu.residualCount);
   }
   bytes[offset + 1] = flags;
 }
@@ -90,13 +90,13 @@ export function readScsiDataIn(header: Buffer, data: Buffer): ScsiDataInPdu {
     status,
     lun: lunOf(header),
     initiatorTaskTag: taskTagOf(header),
-    targetTransferTag: header.readUInt32BE(20),
-    statSn: hasStatus ? header.readUInt32BE(24) : 0,
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
-    dataSn: header.readUInt32BE(36),
-    bufferOffset: header.readUInt32BE(40),
-    residualCount: isOverflow || isUnderflow ? header.readUInt32BE(44) : 0,
+    targetTransferTag: readU32(header, 20),
+    statSn: hasStatus ? readU32(header, 24) : 0,
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
+    dataSn: readU32(header, 36),
+    bufferOffset: readU32(header, 40),
+    residualCount: isOverflow || isUnderflow ? readU32(header, 44) : 0,
     data,
   };
 }

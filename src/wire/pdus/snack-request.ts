@@ -1,7 +1,7 @@
 import { writeLun } from "../../base/lun.js";
 import { Opcode, RESERVED_TAG, SnackType } from "../constants.js";
 import { fieldInvalid } from "../errors.js";
-import { FINAL_BIT, lunOf, refuseData } from "../header.js";
+import { FINAL_BIT, lunOf, refuseData, readU32, writeU32 } from "../header.js";
 import type { SnackRequestPdu } from "../pdu.js";
 
 /** SNACK Request, RFC 7143 §11.16. */
@@ -15,11 +15,11 @@ export function writeSnackRequest(pdu: SnackRequestPdu, bytes: Buffer, offset: n
   bytes[offset] = Opcode.snackRequest;
   bytes[offset + 1] = FINAL_BIT | pdu.snackType;
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.targetTransferTag, offset + 20);
-  bytes.writeUInt32BE(pdu.expStatSn, offset + 28);
-  bytes.writeUInt32BE(pdu.begRun, offset + 40);
-  bytes.writeUInt32BE(pdu.runLength, offset + 44);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.targetTransferTag);
+  writeU32(bytes, offset + 28, pdu.expStatSn);
+  writeU32(bytes, offset + 40, pdu.begRun);
+  writeU32(bytes, offset + 44, pdu.runLength);
 }
 
 export function readSnackRequest(header: Buffer): SnackRequestPdu {
@@ -31,11 +31,11 @@ export function readSnackRequest(header: Buffer): SnackRequestPdu {
     type: "snack-request",
     snackType,
     lun: lunOf(header),
-    initiatorTaskTag: header.readUInt32BE(16),
-    targetTransferTag: header.readUInt32BE(20),
-    expStatSn: header.readUInt32BE(28),
-    begRun: header.readUInt32BE(40),
-    runLength: header.readUInt32BE(44),
+    initiatorTaskTag: readU32(header, 16),
+    targetTransferTag: readU32(header, 20),
+    expStatSn: readU32(header, 28),
+    begRun: readU32(header, 40),
+    runLength: readU32(header, 44),
   };
   checkTags(pdu);
   checkRun(pdu);

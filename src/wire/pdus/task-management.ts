@@ -1,7 +1,17 @@
 import { writeLun } from "../../base/lun.js";
 import { Opcode, RESERVED_TAG, TaskManagementFunction, TaskManagementResponseCode } from "../constants.js";
 import { fieldInvalid } from "../errors.js";
-import { FINAL_BIT, IMMEDIATE_BIT, isImmediateHeader, lunOf, refuseData, taskTagOf, writeSequence } from "../header.js";
+import {
+  FINAL_BIT,
+  IMMEDIATE_BIT,
+  isImmediateHeader,
+  lunOf,
+  refuseData,
+  taskTagOf,
+  writeSequence,
+  readU32,
+  writeU32,
+} from "../header.js";
 import type { TaskManagementRequestPdu, TaskManagementResponsePdu } from "../pdu.js";
 
 /** Task Management Function Request and Response, RFC 7143 §11.5 and §11.6 with RFC 7144 §6.3 and §6.4. */
@@ -15,12 +25,12 @@ export function writeTaskManagementRequest(pdu: TaskManagementRequestPdu, bytes:
   bytes[offset] = Opcode.taskManagementRequest | (pdu.isImmediate ? IMMEDIATE_BIT : 0);
   bytes[offset + 1] = FINAL_BIT | (pdu.function & FUNCTION_MASK);
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.referencedTaskTag, offset + 20);
-  bytes.writeUInt32BE(pdu.cmdSn, offset + 24);
-  bytes.writeUInt32BE(pdu.expStatSn, offset + 28);
-  bytes.writeUInt32BE(pdu.refCmdSn, offset + 32);
-  bytes.writeUInt32BE(pdu.expDataSn, offset + 36);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.referencedTaskTag);
+  writeU32(bytes, offset + 24, pdu.cmdSn);
+  writeU32(bytes, offset + 28, pdu.expStatSn);
+  writeU32(bytes, offset + 32, pdu.refCmdSn);
+  writeU32(bytes, offset + 36, pdu.expDataSn);
 }
 
 /** An unassigned function is not refused here: the target answers it with "not supported" (§11.6.1, code 5). */
@@ -28,7 +38,7 @@ export function readTaskManagementRequest(header: Buffer): TaskManagementRequest
   refuseData(header, "11.5.2");
   const isImmediate = isImmediateHeader(header);
   const taskFunction = header.readUInt8(1) & FUNCTION_MASK;
-  const referencedTaskTag = header.readUInt32BE(20);
+  const referencedTaskTag = readU32(header, 20);
   checkReferencedTask(taskFunction, referencedTaskTag);
   if (taskFunction === TaskManagementFunction.taskReassign && !isImmediate) {
     throw requestInvalid("11.5.1", "TASK REASSIGN must be issued as an immediate command");
@@ -40,10 +50,10 @@ export function readTaskManagementRequest(header: Buffer): TaskManagementRequest
     lun: lunOf(header),
     initiatorTaskTag: taskTagOf(header),
     referencedTaskTag,
-    cmdSn: header.readUInt32BE(24),
-    expStatSn: header.readUInt32BE(28),
-    refCmdSn: header.readUInt32BE(32),
-    expDataSn: header.readUInt32BE(36),
+    cmdSn: readU32(header, 24),
+    expStatSn: readU32(header, 28),
+    refCmdSn: readU32(header, 32),
+    expDataSn: readU32(header, 36),
   };
 }
 
@@ -84,7 +94,7 @@ export function writeTaskManagementResponse(pdu: TaskManagementResponsePdu, byte
   bytes[offset + 1] = FINAL_BIT;
   bytes.writeUInt8(pdu.response, offset + 2);
   bytes.writeUIntBE(pdu.additionalResponse, offset + 8, 3);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
   writeSequence(pdu, bytes, offset);
 }
 
@@ -100,8 +110,8 @@ export function readTaskManagementResponse(header: Buffer): TaskManagementRespon
     response,
     initiatorTaskTag: taskTagOf(header),
     additionalResponse: header.readUIntBE(8, 3),
-    statSn: header.readUInt32BE(24),
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
+    statSn: readU32(header, 24),
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
   };
 }

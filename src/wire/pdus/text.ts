@@ -9,6 +9,8 @@ import {
   lunOf,
   taskTagOf,
   writeSequence,
+  readU32,
+  writeU32,
 } from "../header.js";
 import type { TextRequestPdu, TextResponsePdu } from "../pdu.js";
 
@@ -21,10 +23,10 @@ export function writeTextRequest(pdu: TextRequestPdu, bytes: Buffer, offset: num
   bytes[offset] = Opcode.textRequest | (pdu.isImmediate ? IMMEDIATE_BIT : 0);
   bytes[offset + 1] = (pdu.isFinal ? FINAL_BIT : 0) | (pdu.isContinued ? CONTINUE_BIT : 0);
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.targetTransferTag, offset + 20);
-  bytes.writeUInt32BE(pdu.cmdSn, offset + 24);
-  bytes.writeUInt32BE(pdu.expStatSn, offset + 28);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.targetTransferTag);
+  writeU32(bytes, offset + 24, pdu.cmdSn);
+  writeU32(bytes, offset + 28, pdu.expStatSn);
 }
 
 /** Throws ProtocolError when the C bit comes with the F bit. */
@@ -41,9 +43,9 @@ export function readTextRequest(header: Buffer, data: Buffer): TextRequestPdu {
     isContinued,
     lun: lunOf(header),
     initiatorTaskTag: taskTagOf(header),
-    targetTransferTag: header.readUInt32BE(20),
-    cmdSn: header.readUInt32BE(24),
-    expStatSn: header.readUInt32BE(28),
+    targetTransferTag: readU32(header, 20),
+    cmdSn: readU32(header, 24),
+    expStatSn: readU32(header, 28),
     data,
   };
 }
@@ -53,8 +55,8 @@ export function writeTextResponse(pdu: TextResponsePdu, bytes: Buffer, offset: n
   bytes[offset] = Opcode.textResponse;
   bytes[offset + 1] = (pdu.isFinal ? FINAL_BIT : 0) | (pdu.isContinued ? CONTINUE_BIT : 0);
   writeLun(pdu.lun, bytes, offset + 8);
-  bytes.writeUInt32BE(pdu.initiatorTaskTag, offset + 16);
-  bytes.writeUInt32BE(pdu.targetTransferTag, offset + 20);
+  writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
+  writeU32(bytes, offset + 20, pdu.targetTransferTag);
   writeSequence(pdu, bytes, offset);
 }
 
@@ -65,7 +67,7 @@ export function writeTextResponse(pdu: TextResponsePdu, bytes: Buffer, offset: n
 export function readTextResponse(header: Buffer, data: Buffer): TextResponsePdu {
   const isFinal = isFinalHeader(header);
   const isContinued = (header.readUInt8(1) & CONTINUE_BIT) !== 0;
-  const targetTransferTag = isFinal ? RESERVED_TAG : header.readUInt32BE(20);
+  const targetTransferTag = isFinal ? RESERVED_TAG : readU32(header, 20);
   if (isContinued && isFinal) {
     throw fieldInvalid(Opcode.textResponse, "11.11.2", "the C bit and the F bit are both set");
   }
@@ -79,9 +81,9 @@ export function readTextResponse(header: Buffer, data: Buffer): TextResponsePdu 
     lun: lunOf(header),
     initiatorTaskTag: taskTagOf(header),
     targetTransferTag,
-    statSn: header.readUInt32BE(24),
-    expCmdSn: header.readUInt32BE(28),
-    maxCmdSn: header.readUInt32BE(32),
+    statSn: readU32(header, 24),
+    expCmdSn: readU32(header, 28),
+    maxCmdSn: readU32(header, 32),
     data,
   };
 }
