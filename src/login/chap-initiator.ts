@@ -76,13 +76,15 @@ export function nextChapAttempt(attempt: ChapAttempt, error: unknown): readonly 
       error.code === "AUTH_TARGET_NOT_PROVEN";
     return isHopeful ? onlyMd5 : undefined;
   }
-  if (attempt.chosen !== undefined) return undefined;
   if (error instanceof LoginError) {
     const statusClass = error.details["statusClass"];
-    return statusClass === 2 || statusClass === 3 ? onlyMd5 : undefined;
+    const isUnspecific =
+      statusClass === 3 || error.code === "LOGIN_INITIATOR_ERROR" || error.code === "LOGIN_MISSING_PARAMETER";
+    return isUnspecific && attempt.chosen === undefined ? onlyMd5 : undefined;
   }
   // The target closed the connection when it saw the list.
-  return error instanceof AppError && error.layer === "transport" ? onlyMd5 : undefined;
+  const isConnectionLost = error instanceof AppError && error.layer === "transport";
+  return isConnectionLost && attempt.chosen === undefined ? onlyMd5 : undefined;
 }
 
 export interface ChapInitiatorOptions {

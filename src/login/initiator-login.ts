@@ -211,11 +211,25 @@ export class InitiatorLogin {
 
   #endByStatus(pdu: LoginResponsePdu, pairs: TextPairs): LoginStep {
     const subject = this.#options.targetName ?? "the portal for discovery";
-    if (pdu.statusClass !== 1) throw loginStatusError(pdu.statusClass, pdu.statusDetail, subject);
+    if (pdu.statusClass !== 1) throw this.#statusError(pdu, subject);
     const address = pairs.find(([name]) => name === "TargetAddress")?.[1];
     if (address === undefined) throw new LoginProtocolError("a redirect gives no TargetAddress", "§11.13.5");
     const { host, port } = parseTargetAddress(address);
     return { kind: "redirect", redirect: { kind: pdu.statusDetail === 2 ? "permanent" : "temporary", host, port } };
+  }
+
+  #statusError(pdu: LoginResponsePdu, subject: string): LoginError {
+    const { statusClass, statusDetail } = pdu;
+    // Some targets have no better word than "initiator error" for a wrong CHAP response.
+    const isChapAnswer = this.#state === "security-end" && this.#authMethod === "CHAP";
+    if (!isChapAnswer || statusClass !== 2 || statusDetail !== 0) {
+      return loginStatusError(statusClass, statusDetail, subject);
+    }
+    return new AuthError(
+      "LOGIN_AUTHENTICATION_FAILED",
+      `login to ${subject} failed: the target refused our CHAP response (status 0x0200); check the CHAP user and secret`,
+      { details: { statusClass, statusDetail, subject } },
+    );
   }
 
   #receiveSecurity(pairs: TextPairs, nextStage: LoginStage | undefined): LoginStep {

@@ -82,8 +82,8 @@ export function answerProposal(key: KeyDefinition, offered: string, preference: 
  */
 export function acceptAnswer(key: KeyDefinition, offered: string, answer: string): string | undefined {
   if (isReservedAnswer(answer)) {
-    acceptReserved(key, answer);
-    return;
+    checkReserved(key, answer);
+    return undefined;
   }
   if (!isAdmissible(key.type, offered, answer)) {
     throw new NegotiationError(
@@ -95,22 +95,21 @@ export function acceptAnswer(key: KeyDefinition, offered: string, answer: string
   return answer;
 }
 
-function acceptReserved(key: KeyDefinition, answer: ReservedAnswer): undefined {
-  if (answer === "NotUnderstood" && !key.isOptionalForPeer) {
-    throw new NegotiationError(
-      "NEGOTIATION_NOT_UNDERSTOOD",
-      `the peer does not understand ${key.name}, which every iSCSI node must (RFC 7143 §6.2)`,
-      { key: key.name, section: key.section },
-    );
-  }
-  return undefined;
+function checkReserved(key: KeyDefinition, answer: ReservedAnswer): void {
+  if (answer !== "NotUnderstood" || key.isOptionalForPeer) return;
+  throw new NegotiationError(
+    "NEGOTIATION_NOT_UNDERSTOOD",
+    `the peer does not understand ${key.name}, which every iSCSI node must (RFC 7143 §6.2)`,
+    { key: key.name, section: key.section },
+  );
 }
 
 /** §6.2.1 and §6.2.2: may this be the acceptor's choice? */
 function isAdmissible(type: KeyValueType, offered: string, answer: string): boolean {
   switch (type.kind) {
     case "list":
-      return parseListValue(offered).includes(answer);
+      // A peer without any digest says `None` even to those who demand one; the outcome is then judged as such.
+      return parseListValue(offered).includes(answer) || (answer === "None" && type.values.includes("None"));
     case "boolean":
       if (parseBooleanValue(answer) === undefined) return false;
       return !isDetermining(type, offered) || answer === offered;
