@@ -253,3 +253,6 @@ export const DEVICE_READY_TIMEOUT_MS = 10_000;
 
 /** Attempts to give a device of a dead process a new socket: the kernel may take a moment to see the old one die. */
 export const MAX_NBD_RECOVERY_ATTEMPTS = 40;
+
+/** Largest record of a staged volume we read: a handle and a path at their longest, and some slack. */
+export const MAX_STAGE_RECORD_BYTES = 65_536;

@@ -10,10 +10,6 @@ export class PortalCycle {
     this.#followers = [first, ...others].map((portal) => new RedirectFollower(portal));
   }
 
-  get length(): number {
-    return this.#followers.length;
-  }
-
   /** The one to use now. */
   get current(): RedirectFollower {
     const follower = this.#followers[this.#index];

@@ -52,7 +52,7 @@ export const DEFAULT_SESSION_TIMERS: SessionTimers = Object.freeze({
 
 export interface SessionOptions {
   readonly portal: PortalAddress;
-  /** Portals to try in turn when `portal` cannot be reached. */
+  /** Portals to try in turn, after `portal`, when the connection was lost. */
   readonly alternatePortals?: readonly PortalAddress[];
   /** Source address, for sessions bound to one interface. */
   readonly localAddress?: string;

@@ -98,7 +98,7 @@ export class Session {
   }
 
   /**
-   * Logs in, at the first portal that works. Rejects with the error of the login (LoginError, AuthError,
+   * Logs in at `portal`; the alternate portals are for coming back. Rejects with the error of the login (LoginError, AuthError,
    * TransportError, SessionError), or CancelledError when `signal` aborts; nothing stays open then.
    */
   static async open(
@@ -153,6 +153,14 @@ export class Session {
   }
 
   /**
+   * Gives the connection up and logs in again: tasks wait meanwhile, and guards look before they go on. For an owner
+   * that no longer trusts what is behind the connection. Does nothing when there is none.
+   */
+  reconnect(reason: AppError): void {
+    this.#drop(reason, 0);
+  }
+
+  /**
    * Ends the session in order: waiting tasks fail with SESSION_CLOSED, those at the target end with the logout.
    * Rejects with SESSION_LOGOUT_FAILED or SESSION_TIMEOUT when the target did not agree; the session is closed all
    * the same.
@@ -203,20 +211,13 @@ export class Session {
   }
 
   async #connectFirst(signal: AbortSignal): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const loggedIn = await this.#login(signal);
-        if (signal.aborted) {
-          loggedIn.channel.destroy();
-          throw new CancelledError("session", "SESSION_CANCELLED", "opening the session was cancelled");
-        }
-        this.#take(loggedIn);
-        break;
-      } catch (error) {
-        this.#portals.advance();
-        if (signal.aborted || attempt >= this.#portals.length) throw error;
-      }
+    const loggedIn = await this.#login(signal);
+    if (signal.aborted) {
+      loggedIn.channel.destroy();
+      throw new CancelledError("session", "SESSION_CANCELLED", "opening the session was cancelled");
     }
+    this.#take(loggedIn);
+    if (loggedIn.channel.isOver) throw new SessionError("SESSION_CONNECTION_LOST", "the connection was lost at once");
     this.#moveTo("ready", "");
     this.#armSweep();
     this.#dispatcher.setGate("open");

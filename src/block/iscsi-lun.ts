@@ -1,0 +1,367 @@
+import { AppError } from "../base/errors.js";
+import { Emitter } from "../base/emitter.js";
+import type { Logger } from "../base/logger.js";
+import { type Lun, formatLun } from "../base/lun.js";
+import {
+  type BlockRange,
+  getLbaStatus,
+  readCdb,
+  synchronizeCache10,
+  synchronizeCache16,
+  unmap,
+  writeCdb,
+  writeSame16,
+} from "../scsi/cdb.js";
+import { decodeLbaStatus, lbaStatusBytes } from "../scsi/lba-status.js";
+import type { UnitAttentionKind } from "../scsi/verdict.js";
+import { encodeUnmapList, unmapListBytes } from "../scsi/unmap.js";
+import type { GuardVerdict } from "../session/reinstatement-guard.js";
+import type { Session } from "../session/session.js";
+import type { SessionEvent } from "../session/session-events.js";
+import type {
+  BlockDevice,
+  BlockDeviceInfo,
+  BlockExtent,
+  ByteRange,
+  DeviceEvent,
+  DeviceIdentity,
+  WriteOptions,
+  WriteZeroesOptions,
+} from "./device.js";
+import { BlockError } from "./errors.js";
+import { LunCommander, type LunCommanderDependencies } from "./lun-commands.js";
+import { type LunProfile, awaitReady, inspectLun } from "./lun-inspection.js";
+import { blockExtents, splitRange, unmapBatches } from "./lun-ranges.js";
+
+export interface IscsiLunOptions {
+  readonly lun: Lun;
+  /** What the unit must show (`naa.…`); absent or empty: whatever it shows is what it must show from then on. */
+  readonly expectedId?: string;
+}
+
+export interface IscsiLunDependencies extends LunCommanderDependencies {
+  readonly logger: Logger;
+}
+
+/** A cache with much in it takes its time. */
+const FLUSH_TIMEOUT_MS = 180_000;
+const LBA_STATUS_DESCRIPTORS = 256;
+const MAX_LBA_10 = 0xffff_ffff;
+
+/** After these the unit may be another one: who it is must be asked before anything is repeated. */
+const identityAttentions: ReadonlySet<UnitAttentionKind> = new Set<UnitAttentionKind>([
+  "power-on-or-reset",
+  "luns-changed",
+  "inquiry-data-changed",
+  "identifier-changed",
+  "firmware-changed",
+  "medium-changed",
+]);
+
+/** After these its size or its cache may be another. */
+const parameterAttentions: ReadonlySet<UnitAttentionKind> = new Set<UnitAttentionKind>([
+  "capacity-changed",
+  "parameters-changed",
+  "mode-parameters-changed",
+]);
+
+/**
+ * Opens one logical unit of a session as a block device: waits until it is ready, reads what it is, checks who it is.
+ * Rejects with BlockError (BLOCK_IDENTITY_MISMATCH when it is not `expectedId`) or ScsiError. Closing the device does
+ * not close the session.
+ */
+export async function openIscsiLun(
+  session: Session,
+  options: IscsiLunOptions,
+  dependencies: IscsiLunDependencies,
+): Promise<IscsiLun> {
+  const device = new IscsiLun(session, options, dependencies);
+  try {
+    await device.open();
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+  return device;
+}
+
+/** A logical unit behind an iSCSI session. */
+export class IscsiLun implements BlockDevice {
+  readonly #session: Session;
+  readonly #lun: Lun;
+  readonly #expectedId: string;
+  readonly #logger: Logger;
+  readonly #events = new Emitter<DeviceEvent>();
+  readonly #commander: LunCommander;
+  readonly #stops: (() => void)[] = [];
+  #profile: LunProfile | undefined;
+  /** Why nothing may reach the unit now. */
+  #refusal: BlockError | undefined;
+  #isWriteSameRefused = false;
+  #recheck: Promise<GuardVerdict> | undefined;
+
+  /** Use openIscsiLun. */
+  constructor(session: Session, options: IscsiLunOptions, dependencies: IscsiLunDependencies) {
+    this.#session = session;
+    this.#lun = options.lun;
+    this.#expectedId = options.expectedId ?? "";
+    this.#logger = dependencies.logger;
+    this.#commander = new LunCommander(
+      { session, lun: options.lun, onUnitAttention: (kind) => this.#onUnitAttention(kind) },
+      dependencies,
+    );
+  }
+
+  /** Use openIscsiLun. */
+  async open(): Promise<void> {
+    await awaitReady(this.#commander);
+    const profile = await inspectLun(this.#commander, this.#lun);
+    const { identity } = profile.info;
+    if (this.#expectedId !== "" && this.#expectedId !== identity.id) throw this.#mismatch(this.#expectedId, identity);
+    this.#profile = profile;
+    this.#stops.push(
+      this.#session.addGuard({ lun: this.#lun, verify: () => this.#verify() }),
+      this.#session.events.on((event) => this.#onSessionEvent(event)),
+    );
+  }
+
+  get info(): BlockDeviceInfo {
+    return this.#known().info;
+  }
+
+  /** For measurements and tests: the commands as they are. */
+  get commander(): LunCommander {
+    return this.#commander;
+  }
+
+  async read(offsetBytes: number, target: Buffer): Promise<void> {
+    if (this.#refusal !== undefined) throw this.#refusal;
+    const blockBytes = this.info.logicalBlockBytes;
+    const cdb = readCdb(offsetBytes / blockBytes, target.length / blockBytes);
+    await this.#commander.run({ cdb, dataIn: target });
+  }
+
+  async write(offsetBytes: number, source: Buffer, options?: WriteOptions): Promise<void> {
+    if (this.#refusal !== undefined) throw this.#refusal;
+    const { info, honoursFua } = this.#known();
+    const range = toBlocks({ offsetBytes, lengthBytes: source.length }, info);
+    const wantsFua = options?.fua === true;
+    const cdb = writeCdb(range.lba, range.blocks, wantsFua && honoursFua);
+    await this.#commander.run({ cdb, dataOut: source });
+    if (wantsFua && !honoursFua) await this.#synchronize(range);
+  }
+
+  async flush(): Promise<void> {
+    await this.#synchronize({ lba: 0, blocks: 0 });
+  }
+
+  async unmap(ranges: readonly ByteRange[]): Promise<void> {
+    const profile = this.#known();
+    const blocks = ranges.map((range) => toBlocks(range, profile.info));
+    if (profile.unmapBy === "none") throw this.#unsupported("release blocks");
+    if (profile.unmapBy === "write-same") {
+      for (const range of blocks) await this.#writeSame(range, true);
+      return;
+    }
+    for (const batch of unmapBatches(blocks, profile)) {
+      await this.#run({ cdb: unmap(unmapListBytes(batch.length)), dataOut: encodeUnmapList(batch) });
+    }
+  }
+
+  async writeZeroes(range: ByteRange, options?: WriteZeroesOptions): Promise<void> {
+    const profile = this.#known();
+    const mayUnmap = options?.mayUnmap === true && profile.canWriteSameUnmap && profile.info.unmapReadsZeroes;
+    const blocks = toBlocks(range, profile.info);
+    const isDone = !this.#isWriteSameRefused && (await this.#tryWriteSame(blocks, mayUnmap));
+    if (!isDone) await this.#writePlainZeroes(range, options);
+    else if (options?.fua === true) await this.#synchronize(blocks);
+  }
+
+  async blockStatus(range: ByteRange): Promise<readonly BlockExtent[]> {
+    const { info } = this.#known();
+    const dataIn = Buffer.alloc(lbaStatusBytes(LBA_STATUS_DESCRIPTORS));
+    const { lba } = toBlocks(range, info);
+    const bytes = await this.#run({ cdb: getLbaStatus(lba, dataIn.length), dataIn, allowUnderflow: true });
+    return blockExtents(decodeLbaStatus(dataIn.subarray(0, bytes)), range, info);
+  }
+
+  onEvent(listener: (event: DeviceEvent) => void): () => void {
+    return this.#events.on(listener);
+  }
+
+  /** Reads size, cache and identity again; resolves with what the device says now. Rejects with BlockError. */
+  async refresh(): Promise<BlockDeviceInfo> {
+    const verdict = await this.#verifyOnce();
+    if (verdict.kind === "refused") throw verdict.reason;
+    return this.info;
+  }
+
+  /** Waits for what is outstanding, but not for a path that is gone: closing the session ends that. */
+  async close(): Promise<void> {
+    this.#refusal = new BlockError("BLOCK_CLOSED", `LUN ${formatLun(this.#lun)} is closed`);
+    const isUsable = this.#session.state === "ready";
+    let stop: () => void = () => undefined;
+    const lost = new Promise<void>((resolve) => {
+      stop = this.#session.events.on(({ kind }) => {
+        if (kind === "disconnected" || kind === "closed") resolve();
+      });
+    });
+    if (isUsable) await Promise.race([this.#commander.idle(), lost]);
+    stop();
+    for (const end of this.#stops.splice(0)) end();
+  }
+
+  #known(): LunProfile {
+    if (this.#profile !== undefined) return this.#profile;
+    throw new BlockError("BLOCK_UNAVAILABLE", `LUN ${formatLun(this.#lun)} is not open yet`);
+  }
+
+  /** A command of the device's user: not while the unit is refused. */
+  async #run(command: Parameters<LunCommander["run"]>[0]): Promise<number> {
+    if (this.#refusal !== undefined) throw this.#refusal;
+    return this.#commander.run(command);
+  }
+
+  /** SYNCHRONIZE CACHE; nothing to do only where the unit says that it has no volatile cache. */
+  async #synchronize(range: BlockRange): Promise<void> {
+    if (this.#refusal !== undefined) throw this.#refusal;
+    if (!this.info.hasVolatileCache) return;
+    const fits10 = range.lba + range.blocks <= MAX_LBA_10 && range.blocks <= 0xffff;
+    const cdb = fits10 ? synchronizeCache10(range) : synchronizeCache16(range);
+    await this.#run({ cdb, timeoutMs: FLUSH_TIMEOUT_MS });
+  }
+
+  async #tryWriteSame(range: BlockRange, mayUnmap: boolean): Promise<boolean> {
+    try {
+      await this.#writeSame(range, mayUnmap);
+      return true;
+    } catch (error) {
+      if (!(error instanceof BlockError) || error.code !== "BLOCK_NOT_SUPPORTED") throw error;
+      this.#logger.info("the unit does not know WRITE SAME, zeroes are written out", { lun: formatLun(this.#lun) });
+      this.#isWriteSameRefused = true;
+      return false;
+    }
+  }
+
+  async #writeSame(range: BlockRange, mayUnmap: boolean): Promise<void> {
+    const { info, maxWriteSameBlocks } = this.#known();
+    const dataOut = Buffer.alloc(info.logicalBlockBytes);
+    for (const piece of splitRange(range, maxWriteSameBlocks)) {
+      await this.#run({ cdb: writeSame16({ ...piece, unmap: mayUnmap }), dataOut });
+    }
+  }
+
+  async #writePlainZeroes(range: ByteRange, options?: WriteOptions): Promise<void> {
+    const step = Math.min(range.lengthBytes, this.info.maxTransferBytes);
+    const zeroes = Buffer.alloc(step);
+    for (let done = 0; done < range.lengthBytes; done += step) {
+      const length = Math.min(step, range.lengthBytes - done);
+      await this.write(range.offsetBytes + done, zeroes.subarray(0, length), options);
+    }
+  }
+
+  async #onUnitAttention(kind: UnitAttentionKind): Promise<void> {
+    this.#logger.info("unit attention", { lun: formatLun(this.#lun), attention: kind });
+    if (!identityAttentions.has(kind) && !parameterAttentions.has(kind)) return;
+    const verdict = await this.#verifyOrReconnect();
+    if (verdict?.kind === "refused") throw verdict.reason;
+  }
+
+  /**
+   * Where it cannot be told whether the unit is the same one, nothing may be sent to it: the session reconnects, and its
+   * guard keeps looking. The same when it is another one, so that an operator's correction is noticed.
+   */
+  async #verifyOrReconnect(): Promise<GuardVerdict | undefined> {
+    try {
+      const verdict = await this.#verifyOnce();
+      if (verdict.kind === "refused") this.#session.reconnect(verdict.reason);
+      return verdict;
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+      this.#session.reconnect(error);
+      return undefined;
+    }
+  }
+
+  /** Many commands hear of one change; one look is enough for all of them. */
+  #verifyOnce(): Promise<GuardVerdict> {
+    this.#recheck ??= this.#verify().finally(() => {
+      this.#recheck = undefined;
+    });
+    return this.#recheck;
+  }
+
+  /** Looks whether the unit is still the one it was, and what it says of itself now. Rejects when it cannot tell. */
+  async #verify(): Promise<GuardVerdict> {
+    await awaitReady(this.#commander);
+    const before = this.#known().info;
+    const profile = await inspectLun(this.#commander, this.#lun);
+    const { info } = profile;
+    if (!isSameUnit(before, info)) {
+      const reason = this.#mismatch(before.identity.id, info.identity);
+      const isNews = this.#refusal === undefined;
+      if (this.#refusal?.code !== "BLOCK_CLOSED") this.#refusal = reason;
+      this.#logger.error("the unit is not the one it was, I/O is refused", {
+        lun: formatLun(this.#lun),
+        expected: before.identity.id,
+        found: info.identity.id,
+      });
+      if (isNews) {
+        this.#events.emit({ kind: "identity-changed", expected: before.identity, found: info.identity });
+      }
+      return { kind: "refused", reason };
+    }
+    if (this.#refusal?.code === "BLOCK_IDENTITY_MISMATCH") this.#refusal = undefined;
+    this.#adopt(profile);
+    return { kind: "accepted" };
+  }
+
+  /** Takes over what the unit says; a new object only when something differs. */
+  #adopt(profile: LunProfile): void {
+    const before = this.#known().info;
+    const hasChanged = JSON.stringify(before) !== JSON.stringify(profile.info);
+    this.#profile = hasChanged ? profile : { ...profile, info: before };
+    if (!hasChanged) return;
+    this.#logger.info("the unit has changed", { lun: formatLun(this.#lun), sizeBytes: profile.info.sizeBytes });
+    this.#events.emit({ kind: "info-changed", info: profile.info });
+  }
+
+  #onSessionEvent(event: SessionEvent): void {
+    if (event.kind === "disconnected") {
+      this.#events.emit({ kind: "unavailable", reason: event.reason.message });
+    } else if (event.kind === "reconnected") {
+      this.#events.emit({ kind: "available" });
+    } else if (event.kind === "scsi-event") {
+      // The sense is advice without a command: looking again is right whatever it says.
+      void this.#verifyOrReconnect();
+    }
+  }
+
+  #mismatch(expected: string, found: DeviceIdentity): BlockError {
+    return new BlockError(
+      "BLOCK_IDENTITY_MISMATCH",
+      `LUN ${formatLun(this.#lun)} is ${found.id === "" ? "a unit without identity" : found.id}, expected ${expected}; ` +
+        "check how the array maps its volumes",
+      { details: { expected, found: found.id } },
+    );
+  }
+
+  #unsupported(what: string): BlockError {
+    return new BlockError("BLOCK_NOT_SUPPORTED", `LUN ${formatLun(this.#lun)} cannot ${what}`);
+  }
+}
+
+function toBlocks(range: ByteRange, { logicalBlockBytes }: BlockDeviceInfo): BlockRange {
+  return { lba: range.offsetBytes / logicalBlockBytes, blocks: range.lengthBytes / logicalBlockBytes };
+}
+
+/** By identity; where a unit has none, by everything it says. Another block size makes another device of it. */
+function isSameUnit(before: BlockDeviceInfo, now: BlockDeviceInfo): boolean {
+  if (before.logicalBlockBytes !== now.logicalBlockBytes) return false;
+  if (before.identity.id !== now.identity.id) return false;
+  const { vendor, product, serial } = before.identity;
+  return (
+    before.identity.id !== "" ||
+    (vendor === now.identity.vendor && product === now.identity.product && serial === now.identity.serial)
+  );
+}
