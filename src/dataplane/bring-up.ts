@@ -1,0 +1,186 @@
+import type { Logger } from "../base/logger.js";
+import { errorCode, errorMessage } from "../base/errors.js";
+import { BlockError } from "../block/errors.js";
+import { formatBackendId } from "./backend-id.js";
+import type { ChapVault } from "./chap-vault.js";
+import { DataplaneError, throwIfAborted } from "./errors.js";
+import type { BoundDevice } from "../nbd/bind.js";
+import type { BinderOptions, ConnectedVolume, DeviceBinder, VolumeConnector } from "./ports.js";
+import { ReadOnlyDevice } from "./read-only-device.js";
+import type { VolumeRecord } from "./volume-record.js";
+
+export interface BringUpOptions {
+  readonly clusterId: string;
+  readonly initiatorName: string;
+  readonly backend: "auto" | "nbd" | "fuse";
+}
+
+export interface BringUpDependencies {
+  readonly connector: VolumeConnector;
+  readonly binder: DeviceBinder;
+  readonly vault: ChapVault;
+  readonly logger: Logger;
+  /** Writes the record; what is done next rests on it. */
+  readonly save: (record: VolumeRecord) => Promise<void>;
+}
+
+/**
+ * `attach`: the record is fresh, a device left over from before is taken away if nobody holds it. `resume`: the kernel
+ * has the device, and it is taken over. `rebind`: taken over if the kernel has it, else made anew.
+ */
+export type BringUpMode = "attach" | "resume" | "rebind";
+
+export interface BroughtUp {
+  readonly connected: ConnectedVolume;
+  readonly bound: BoundDevice;
+  readonly isTakenOver: boolean;
+}
+
+/**
+ * Connects the volume, checks that it is the right one, and gives it to the kernel. The record is on disk before every
+ * step that leaves something behind, so that the next process can go on from any point; a failure or an abort undoes
+ * exactly what was done. Throws VOLUME_DEVICE_LOST in mode `resume` when the kernel has no such device.
+ */
+export async function bringUp(
+  start: VolumeRecord,
+  mode: BringUpMode,
+  options: BringUpOptions,
+  dependencies: BringUpDependencies,
+  signal: AbortSignal,
+): Promise<BroughtUp> {
+  const undo: (() => Promise<void>)[] = [];
+  try {
+    const connected = await connect(start, options, dependencies, signal);
+    undo.push(() => connected.close());
+    throwIfAborted(signal);
+    const record = await learnIdentity(start, connected, dependencies);
+    throwIfAborted(signal);
+    const device = record.isReadOnly ? new ReadOnlyDevice(connected.device) : connected.device;
+    const bindOptions = bindOptionsOf(record, options);
+
+    const existing = await takeOver(record, mode, device, bindOptions, dependencies);
+    if (existing !== undefined) undo.push(() => existing.park());
+    throwIfAborted(signal);
+    let current = record;
+    let bound = existing;
+    if (bound === undefined) {
+      if (mode === "rebind") {
+        // Another device than before: whoever remembers the last one must see that it is not the same.
+        current = { ...current, generation: current.generation + 1 };
+        await dependencies.save(current);
+      }
+      const fresh = await dependencies.binder.bind(device, bindOptions);
+      undo.push(() => fresh.release());
+      bound = fresh;
+    }
+    throwIfAborted(signal);
+    if (current.phase !== "attached" || current.backend !== bound.backend) {
+      await dependencies.save({ ...current, phase: "attached", backend: bound.backend });
+    }
+    return { connected, bound, isTakenOver: existing !== undefined };
+  } catch (error) {
+    await unwind(undo, start.volumeHandle, dependencies.logger);
+    throw error;
+  }
+}
+
+/** What the kernel keeps beside the device of this volume, and the backend asked for. */
+export function bindOptionsOf(record: VolumeRecord, options: BringUpOptions): BinderOptions {
+  return {
+    backend: record.requestedBackend ?? options.backend,
+    backendId: formatBackendId({
+      clusterId: options.clusterId,
+      volumeHandle: record.volumeHandle,
+      deviceId: record.deviceId,
+    }),
+  };
+}
+
+function connect(
+  record: VolumeRecord,
+  options: BringUpOptions,
+  { connector, vault }: BringUpDependencies,
+  signal: AbortSignal,
+): Promise<ConnectedVolume> {
+  const { volumeHandle, sealedChap, isids } = record;
+  const request = {
+    portals: record.portals,
+    targetName: record.targetName,
+    lun: record.lun,
+    expectedId: record.deviceId === "" ? record.requestedId : record.deviceId,
+    initiatorName: options.initiatorName,
+    isid: Buffer.from(isids[0] ?? "", "hex"),
+    headerDigest: record.headerDigest,
+    dataDigest: record.dataDigest,
+    ...(sealedChap === undefined ? {} : { chap: vault.open(volumeHandle, sealedChap) }),
+  };
+  return connector.connect(request, signal);
+}
+
+/** The record with the identity the device shows: learned at the first attach, demanded at every other. */
+async function learnIdentity(
+  record: VolumeRecord,
+  connected: ConnectedVolume,
+  { save, logger }: BringUpDependencies,
+): Promise<VolumeRecord> {
+  const { id } = connected.device.info.identity;
+  const expected = record.deviceId === "" ? record.requestedId : record.deviceId;
+  // The connector checked this already, at every login; it is too important to rest on one place.
+  if (expected !== "" && id !== expected) {
+    throw new BlockError(
+      "BLOCK_IDENTITY_MISMATCH",
+      `LUN ${record.lun} of ${record.targetName} shows identity "${id}", but volume ${record.volumeHandle} is ` +
+        `"${expected}"; the LUN was mapped to another volume`,
+      { details: { volumeHandle: record.volumeHandle, expected, found: id } },
+    );
+  }
+  if (id === "") logger.warn("the device has no identity: another one in its place would not be noticed");
+  if (id === record.deviceId) return record;
+  const learned = { ...record, deviceId: id };
+  await save(learned);
+  return learned;
+}
+
+async function takeOver(
+  record: VolumeRecord,
+  mode: BringUpMode,
+  device: ConnectedVolume["device"],
+  bindOptions: BinderOptions,
+  { binder, logger }: BringUpDependencies,
+): Promise<BoundDevice | undefined> {
+  if (mode === "attach") {
+    // A device of before may have pages cached that are old by now: away with it, unless somebody is on it.
+    const isGone = await binder.discard(bindOptions).then(
+      () => true,
+      (error: unknown) => {
+        if (errorCode(error) === "DEVICE_BUSY") return false;
+        throw error;
+      },
+    );
+    if (isGone) return undefined;
+    logger.warn("a device of this volume is in use already and is taken over", { volumeHandle: record.volumeHandle });
+  }
+  const existing = await binder.recover(device, bindOptions);
+  if (existing !== undefined) return existing;
+  if (mode !== "rebind") {
+    throw new DataplaneError(
+      "VOLUME_DEVICE_LOST",
+      `the kernel has no device of volume ${record.volumeHandle} any more; unmount what used it and attach it again`,
+      { details: { volumeHandle: record.volumeHandle } },
+    );
+  }
+  // Remains of a fuse device cannot be taken over, only taken away.
+  await binder.discard(bindOptions);
+  return undefined;
+}
+
+/** Last done, first undone. A step that fails does not keep the others from being undone. */
+async function unwind(undo: readonly (() => Promise<void>)[], volumeHandle: string, logger: Logger): Promise<void> {
+  for (const step of [...undo].reverse()) {
+    try {
+      await step();
+    } catch (error) {
+      logger.warn("undoing a failed attach met an error", { volumeHandle, reason: errorMessage(error) });
+    }
+  }
+}

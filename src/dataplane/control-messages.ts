@@ -1,0 +1,145 @@
+import { z } from "zod";
+import type { ChapCredentials } from "../base/access.js";
+import { MAX_PORTALS_PER_VOLUME } from "../base/limits.js";
+import { Secret } from "../base/secret.js";
+import type { AttachedVolume, AttachRequest, DataplaneEvent, VolumeStatus } from "./api.js";
+
+/**
+ * Messages of proto/hawser/dataplane/v1 as proto-loader gives them (camelCase, defaults filled in, absent messages
+ * null), and their translation to and from the types of the API. What comes in is parsed, never trusted.
+ */
+const chapMessage = z.object({
+  user: z.string(),
+  secret: z.instanceof(Buffer),
+  mutualUser: z.string().nullish(),
+  mutualSecret: z.instanceof(Buffer).nullish(),
+});
+
+const digest = z.enum(["none", "crc32c", "prefer-crc32c"]);
+
+const attachRequestMessage = z.object({
+  volumeHandle: z.string(),
+  portals: z.array(z.object({ host: z.string(), port: z.number() })).max(MAX_PORTALS_PER_VOLUME),
+  targetName: z.string(),
+  lun: z.number(),
+  expectedId: z.string(),
+  readOnly: z.boolean(),
+  headerDigest: digest,
+  dataDigest: digest,
+  chap: chapMessage.nullish(),
+  backend: z.enum(["", "nbd", "fuse"]),
+});
+
+const attachedVolumeMessage = z
+  .object({
+    volumeHandle: z.string(),
+    devicePath: z.string(),
+    deviceMajor: z.number(),
+    deviceMinor: z.number(),
+    backend: z.enum(["nbd", "fuse"]),
+    sizeBytes: z.number(),
+    logicalBlockBytes: z.number(),
+    readOnly: z.boolean(),
+    deviceId: z.string(),
+    generation: z.number(),
+    wasFormatted: z.boolean(),
+  })
+  .transform(({ readOnly, ...rest }): AttachedVolume => ({ ...rest, isReadOnly: readOnly }));
+
+const sessionMessage = z.object({
+  portal: z.string(),
+  targetName: z.string(),
+  state: z.string(),
+  tsih: z.number(),
+  isid: z.string(),
+  headerDigest: z.string(),
+  dataDigest: z.string(),
+  reconnects: z.number(),
+  commandsInFlight: z.number(),
+  readBytes: z.number(),
+  writtenBytes: z.number(),
+  readOperations: z.number(),
+  writeOperations: z.number(),
+});
+
+const volumeStatusMessage = z
+  .object({
+    volumeHandle: z.string(),
+    state: z.enum(["attaching", "attached", "reconnecting", "detaching", "failed"]),
+    reason: z.string(),
+    volume: attachedVolumeMessage.nullish(),
+    sessions: z.array(sessionMessage),
+  })
+  .transform(({ volume, ...rest }): VolumeStatus => ({ ...rest, volume: volume ?? undefined }));
+
+/** Requests as the server reads them. */
+export const handleMessage = z.object({ volumeHandle: z.string() });
+export const markFormattedMessage = z.object({ volumeHandle: z.string(), fsType: z.string() });
+
+/** Answers as the client reads them. */
+export const emptyMessage = z.object({}).transform(() => undefined);
+export const volumeAnswer = z.object({ volume: attachedVolumeMessage }).transform(({ volume }) => volume);
+export const statusAnswer = z
+  .object({ status: volumeStatusMessage.nullish() })
+  .transform(({ status }) => status ?? undefined);
+export const statusesAnswer = z.object({ volumes: z.array(volumeStatusMessage) }).transform(({ volumes }) => volumes);
+export const eventMessage = z.object({
+  timeMs: z.number(),
+  volumeHandle: z.string(),
+  kind: z.string(),
+  message: z.string(),
+}) satisfies z.ZodType<DataplaneEvent>;
+
+/** The request of a message. The bytes of secrets in the message are overwritten: the Secret is the only copy. */
+export const attachRequestFromMessage = attachRequestMessage.transform((message): AttachRequest => {
+  const { readOnly, chap, backend, ...rest } = message;
+  return {
+    ...rest,
+    isReadOnly: readOnly,
+    ...(chap === null || chap === undefined ? {} : { chap: chapFromMessage(chap) }),
+    ...(backend === "" ? {} : { backend }),
+  };
+});
+
+export function attachRequestToMessage(request: AttachRequest): object {
+  const { isReadOnly, chap, backend, ...rest } = request;
+  return {
+    ...rest,
+    readOnly: isReadOnly,
+    backend: backend ?? "",
+    ...(chap === undefined
+      ? {}
+      : {
+          chap: {
+            user: chap.user,
+            secret: chap.secret.reveal(),
+            ...(chap.mutualUser === undefined ? {} : { mutualUser: chap.mutualUser }),
+            ...(chap.mutualSecret === undefined ? {} : { mutualSecret: chap.mutualSecret.reveal() }),
+          },
+        }),
+  };
+}
+
+export function attachedVolumeToMessage({ isReadOnly, ...volume }: AttachedVolume): object {
+  return { ...volume, readOnly: isReadOnly };
+}
+
+export function volumeStatusToMessage({ volume, ...status }: VolumeStatus): object {
+  return { ...status, ...(volume === undefined ? {} : { volume: attachedVolumeToMessage(volume) }) };
+}
+
+function chapFromMessage(message: z.infer<typeof chapMessage>): ChapCredentials {
+  const { user, mutualUser, mutualSecret } = message;
+  return {
+    user,
+    secret: takeSecret(message.secret),
+    ...(mutualUser === null || mutualUser === undefined ? {} : { mutualUser }),
+    ...(mutualSecret === null || mutualSecret === undefined ? {} : { mutualSecret: takeSecret(mutualSecret) }),
+  };
+}
+
+function takeSecret(bytes: Buffer): Secret {
+  const secret = Secret.from(bytes);
+  bytes.fill(0);
+  return secret;
+}

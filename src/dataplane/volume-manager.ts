@@ -1,0 +1,191 @@
+import { errorMessage } from "../base/errors.js";
+import type { AttachedVolume, AttachRequest, DataplaneApi, DataplaneEvent, VolumeStatus } from "./api.js";
+import { checkAttachRequest, checkVolumeHandle } from "./check-request.js";
+import { cancellationOf, DataplaneError, throwIfAborted } from "./errors.js";
+import { EventLog } from "./event-log.js";
+import { Reconciler } from "./reconciler.js";
+import type { RecordStore } from "./record-store.js";
+import type { Volume } from "./volume.js";
+import {
+  VolumeOperations,
+  type VolumeOperationsDependencies,
+  type VolumeOperationsOptions,
+} from "./volume-operations.js";
+import { VolumeRegistry } from "./volume-registry.js";
+
+export interface VolumeManagerOptions extends Omit<VolumeOperationsOptions, "flushTimeoutMs"> {
+  /** Default 10 s. */
+  readonly flushTimeoutMs?: number;
+  /** How often desired and actual state are compared; default 5 s. */
+  readonly reconcileIntervalMs?: number;
+}
+
+export interface VolumeManagerDependencies extends Omit<VolumeOperationsDependencies, "registry" | "events"> {
+  readonly records: RecordStore;
+}
+
+/**
+ * The volumes of this node. Calls for one volume take turns, calls for several run side by side; a call that arrives
+ * while the same is under way waits for it and finds its work done.
+ */
+export class VolumeManager implements DataplaneApi {
+  readonly #registry: VolumeRegistry;
+  readonly #operations: VolumeOperations;
+  readonly #reconciler: Reconciler;
+  readonly #events: EventLog;
+  readonly #deps: VolumeManagerDependencies;
+  readonly #stopping = new AbortController();
+
+  constructor(options: VolumeManagerOptions, dependencies: VolumeManagerDependencies) {
+    this.#deps = dependencies;
+    this.#registry = new VolumeRegistry(dependencies);
+    this.#events = new EventLog(dependencies);
+    const shared = { ...dependencies, registry: this.#registry, events: this.#events };
+    this.#operations = new VolumeOperations({ flushTimeoutMs: 10_000, ...options }, shared);
+    this.#reconciler = new Reconciler(
+      { ...options, intervalMs: options.reconcileIntervalMs ?? 5_000 },
+      { ...shared, operations: this.#operations },
+    );
+  }
+
+  /**
+   * Reads the records, purges what a boot ended and begins to bring back the rest. To be called once, before the first
+   * request. Throws STATE_FAILED.
+   */
+  async start(): Promise<void> {
+    await this.#registry.load();
+    for (const { fileName, reason, path } of this.#registry.damaged) {
+      this.#events.add("", "record-damaged", `the volume record ${fileName} cannot be used (${reason}); it is ${path}`);
+    }
+    await this.#reconciler.start();
+  }
+
+  /**
+   * Ends all work and lets go of the volumes: devices of kernel nbd stay and wait for the next process; FUSE devices
+   * that nobody uses are detached.
+   */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new DataplaneError("DATAPLANE_STOPPING", "the dataplane is stopping; ask again in a moment"));
+    await this.#reconciler.stop();
+    await Promise.all(this.#registry.all().map((volume) => this.#park(volume)));
+  }
+
+  /** One comparison of desired and actual state, now. */
+  reconcile(): Promise<void> {
+    return this.#reconciler.tick();
+  }
+
+  async attach(request: AttachRequest, signal?: AbortSignal): Promise<AttachedVolume> {
+    checkAttachRequest(request);
+    const volume = this.#registry.take(request.volumeHandle);
+    try {
+      return await this.#alone(volume, signal, (both) => this.#operations.attach(volume, request, both));
+    } finally {
+      this.#registry.dropIfUnused(volume);
+    }
+  }
+
+  async detach(volumeHandle: string, signal?: AbortSignal): Promise<void> {
+    checkVolumeHandle(volumeHandle);
+    const volume = this.#registry.get(volumeHandle);
+    if (volume === undefined) return;
+    // A volume that is being brought back is not waited for; if the detach fails, the reconciler begins anew.
+    volume.resuming?.abort();
+    await this.#alone(volume, signal, (both) => this.#operations.detach(volume, both));
+  }
+
+  async resize(volumeHandle: string, signal?: AbortSignal): Promise<AttachedVolume> {
+    const volume = this.#find(volumeHandle);
+    return this.#alone(volume, signal, (both) => this.#operations.resize(volume, both));
+  }
+
+  async markFormatted(volumeHandle: string, fsType: string): Promise<void> {
+    if (!/^[a-z0-9._-]{1,64}$/.test(fsType)) {
+      throw new DataplaneError("VOLUME_INVALID", "the file system type has 1 to 64 of the characters a-z 0-9 . _ -");
+    }
+    const volume = this.#find(volumeHandle);
+    await this.#alone(volume, undefined, () => this.#operations.markFormatted(volume, fsType));
+  }
+
+  get(volumeHandle: string): Promise<VolumeStatus | undefined> {
+    return Promise.resolve(this.#registry.get(volumeHandle)?.status());
+  }
+
+  list(): Promise<readonly VolumeStatus[]> {
+    const statuses = this.#registry.all().map((volume) => volume.status());
+    return Promise.resolve(statuses.filter((status) => status !== undefined));
+  }
+
+  watch(signal: AbortSignal): AsyncIterable<DataplaneEvent> {
+    return this.#events.watch(signal);
+  }
+
+  /** The last events, oldest first. */
+  recentEvents(): readonly DataplaneEvent[] {
+    return this.#events.recent();
+  }
+
+  #find(volumeHandle: string): Volume {
+    const volume = this.#registry.get(volumeHandle);
+    if (volume?.record !== undefined) return volume;
+    throw new DataplaneError(
+      "VOLUME_NOT_FOUND",
+      `volume ${volumeHandle} is not attached to this node; attach it first`,
+      { details: { volumeHandle } },
+    );
+  }
+
+  /**
+   * Runs `work` with the volume's lock. The signal it gets aborts when the caller withdraws or the dataplane stops;
+   * while it still waits for the lock, an abort ends the wait at once, afterwards `work` itself undoes what it did.
+   */
+  async #alone<T>(
+    volume: Volume,
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const joined = joinSignals(signal === undefined ? [this.#stopping.signal] : [this.#stopping.signal, signal]);
+    try {
+      throwIfAborted(joined.signal);
+      let hasBegun = false;
+      const run = volume.mutex.run(() => {
+        hasBegun = true;
+        throwIfAborted(joined.signal);
+        return work(joined.signal);
+      });
+      // When the wait is given up, `run` still fails later, with nobody to hear it.
+      run.catch(() => undefined);
+      return await new Promise<T>((resolve, reject) => {
+        run.then(resolve, reject);
+        joined.signal.addEventListener("abort", () => {
+          if (!hasBegun) reject(cancellationOf(joined.signal));
+        });
+      });
+    } finally {
+      joined.dispose();
+    }
+  }
+
+  async #park(volume: Volume): Promise<void> {
+    try {
+      await volume.mutex.run(() => this.#operations.park(volume));
+    } catch (error) {
+      this.#deps.logger.warn("a volume could not be parked", {
+        volumeHandle: volume.handle,
+        reason: errorMessage(error),
+      });
+    }
+  }
+}
+
+/** A signal that aborts with the first of `signals`. Unlike AbortSignal.any it leaves nothing behind at long-lived ones. */
+function joinSignals(signals: readonly AbortSignal[]): { readonly signal: AbortSignal; dispose(): void } {
+  const controller = new AbortController();
+  const removers = signals.map((signal) => {
+    const onAbort = (): void => controller.abort(signal.reason);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+    return () => signal.removeEventListener("abort", onAbort);
+  });
+  return { signal: controller.signal, dispose: () => removers.forEach((remove) => remove()) };
+}

@@ -1,0 +1,398 @@
+import { sleep, type Clock } from "../base/clock.js";
+import { errorCode, errorMessage } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
+import type { Random } from "../base/random.js";
+import type { DeviceEvent } from "../block/device.js";
+import type { AttachedVolume, AttachRequest } from "./api.js";
+import { bindOptionsOf, bringUp, type BringUpMode, type BringUpOptions } from "./bring-up.js";
+import { checkSameIdentity, checkSameParameters } from "./check-request.js";
+import type { ChapVault } from "./chap-vault.js";
+import { DataplaneError, throwIfAborted } from "./errors.js";
+import type { EventLog } from "./event-log.js";
+import type { DeviceBinder, VolumeConnector } from "./ports.js";
+import type { LiveVolume, Volume } from "./volume.js";
+import type { VolumeRecord } from "./volume-record.js";
+import type { VolumeRegistry } from "./volume-registry.js";
+
+export interface VolumeOperationsOptions extends BringUpOptions {
+  readonly bootId: string;
+  /** How long a detach waits for the last flush of a healthy device. */
+  readonly flushTimeoutMs: number;
+}
+
+export interface VolumeOperationsDependencies {
+  readonly registry: VolumeRegistry;
+  readonly connector: VolumeConnector;
+  readonly binder: DeviceBinder;
+  readonly vault: ChapVault;
+  readonly events: EventLog;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly createIsid: (random: Random) => Buffer;
+  readonly logger: Logger;
+}
+
+/** What is done to one volume. Every method is called with the volume's lock held and can be repeated. */
+export class VolumeOperations {
+  readonly #options: VolumeOperationsOptions;
+  readonly #deps: VolumeOperationsDependencies;
+
+  constructor(options: VolumeOperationsOptions, dependencies: VolumeOperationsDependencies) {
+    this.#options = options;
+    this.#deps = dependencies;
+  }
+
+  async attach(volume: Volume, request: AttachRequest, signal: AbortSignal): Promise<AttachedVolume> {
+    const { record } = volume;
+    const isInUse = record !== undefined && record.phase !== "detached";
+    if (isInUse) {
+      checkSameParameters(record, request);
+      const current = await this.#renewChap(volume, record, request);
+      if (volume.live === undefined) await this.#bringUp(volume, current, "rebind", signal);
+      else if (volume.state === "failed") throw failedVolume(volume);
+    } else {
+      const fresh = this.#freshRecord(volume, request);
+      await this.#deps.registry.save(volume, fresh);
+      await this.#bringUp(volume, fresh, "attach", signal);
+    }
+    return attachedOf(volume);
+  }
+
+  /** Takes the kernel's device over after a restart. Throws VOLUME_DEVICE_LOST when there is none. */
+  async resume(volume: Volume, signal: AbortSignal): Promise<void> {
+    const { record, live } = volume;
+    if (record === undefined || record.phase === "detached" || live !== undefined) return;
+    const wasDetaching = record.phase === "detaching";
+    await this.#bringUp(volume, record, "resume", signal);
+    this.#note(volume, "volume-resumed", "the kernel's device is served again after a restart");
+    if (wasDetaching) await this.detach(volume, signal);
+  }
+
+  async detach(volume: Volume, signal: AbortSignal): Promise<void> {
+    const { record, live } = volume;
+    if (record === undefined || record.phase === "detached") return;
+    if (live === undefined) {
+      await this.#detachParked(volume, record);
+      return;
+    }
+    const holders = await live.bound.holders();
+    if (holders.length > 0) throw busy(volume.handle, live.bound.devicePath, holders);
+    throwIfAborted(signal);
+    await this.#lastFlush(volume, live, signal);
+    throwIfAborted(signal);
+    await this.#save(volume, { ...record, phase: "detaching" });
+    const { state, reason } = volume;
+    volume.apply("detach-started");
+    try {
+      await live.bound.release();
+    } catch (error) {
+      volume.apply("detach-refused");
+      if (state === "reconnecting") volume.apply("connection-lost", reason);
+      await this.#save(volume, { ...record, phase: "attached" });
+      throw busyIfHeld(error, volume.handle, live.bound.devicePath);
+    }
+    await this.#drop(volume, live);
+    await this.#finishDetach(volume);
+  }
+
+  async resize(volume: Volume, signal: AbortSignal): Promise<AttachedVolume> {
+    const { live } = volume;
+    if (live === undefined) throw notAttached(volume.handle);
+    const { sizeBytes } = await live.connected.refresh();
+    throwIfAborted(signal);
+    if (sizeBytes < live.sizeBytes) {
+      throw new DataplaneError(
+        "VOLUME_SHRUNK",
+        `the LUN of volume ${volume.handle} has ${sizeBytes} bytes, but its device has ${live.sizeBytes}: shrinking ` +
+          "a device in use would cut its file system; restore the LUN's size",
+        { details: { volumeHandle: volume.handle, sizeBytes, deviceBytes: live.sizeBytes } },
+      );
+    }
+    if (sizeBytes > live.sizeBytes) {
+      await live.bound.resize(sizeBytes);
+      live.sizeBytes = sizeBytes;
+      this.#note(volume, "volume-resized", `the device has ${sizeBytes} bytes now`);
+    }
+    return attachedOf(volume);
+  }
+
+  async markFormatted(volume: Volume, fsType: string): Promise<void> {
+    const { record } = volume;
+    if (record === undefined) throw notAttached(volume.handle);
+    if (record.wasFormatted && record.fsType === fsType) return;
+    await this.#save(volume, { ...record, wasFormatted: true, fsType });
+  }
+
+  /** The machine was booted since: nothing of the volume is left in the kernel. */
+  async purge(volume: Volume): Promise<void> {
+    const { record } = volume;
+    if (record === undefined) return;
+    await this.#save(volume, { ...record, phase: "detached", bootId: this.#options.bootId });
+    this.#note(volume, "volume-purged", "the node was booted since the volume was attached; it is detached now");
+  }
+
+  /** Takes away what an earlier process left; the caller has made sure that nobody waits for the device. */
+  async discard(volume: Volume): Promise<void> {
+    const { record } = volume;
+    if (record === undefined) return;
+    await this.#deps.binder.discard(bindOptionsOf(record, this.#options));
+    await this.#finishDetach(volume);
+  }
+
+  /** The kernel lost the device of a volume we serve. */
+  async deviceLost(volume: Volume, live: LiveVolume): Promise<void> {
+    const reason = `the kernel has no device of this volume any more (it was ${live.bound.devicePath})`;
+    volume.apply("failed", reason);
+    this.#note(volume, "device-lost", reason);
+    await live.bound.park().catch((error: unknown) => this.#complain(volume, "parking a lost device failed", error));
+    await this.#drop(volume, live);
+  }
+
+  /** For the end of this process: kernel devices wait for the next one, what cannot wait is detached when it is free. */
+  async park(volume: Volume): Promise<void> {
+    const { live, record } = volume;
+    if (live === undefined || record === undefined) return;
+    if (live.bound.backend === "fuse") {
+      const holders = await live.bound.holders();
+      if (holders.length === 0) {
+        await this.detach(volume, new AbortController().signal);
+        return;
+      }
+      const { devicePath } = live.bound;
+      this.#deps.logger.error("a device in use goes away with this process: FUSE cannot wait for the next one", {
+        ...{ volumeHandle: volume.handle, devicePath, holders },
+      });
+    }
+    await live.bound.park();
+    await this.#drop(volume, live);
+  }
+
+  async #bringUp(volume: Volume, record: VolumeRecord, mode: BringUpMode, signal: AbortSignal): Promise<void> {
+    const isResuming = mode === "resume";
+    if (!isResuming) volume.apply("attach-started");
+    try {
+      const save = (next: VolumeRecord): Promise<void> => this.#save(volume, next);
+      const dependencies = { ...this.#deps, save };
+      const { connected, bound, isTakenOver } = await bringUp(record, mode, this.#options, dependencies, signal);
+      const { device } = connected;
+      const stopListening = device.onEvent((event) => this.#onDeviceEvent(volume, event));
+      volume.live = { connected, bound, sizeBytes: device.info.sizeBytes, stopListening };
+      volume.apply(isResuming ? "connection-restored" : "attach-succeeded");
+      const how = isTakenOver ? "taken over" : "made";
+      this.#note(volume, "volume-attached", `${bound.devicePath} ${how} (${bound.backend}, ${record.targetName})`);
+    } catch (error) {
+      if (!isResuming) await this.#attachFailed(volume, mode, error);
+      throw error;
+    }
+  }
+
+  async #attachFailed(volume: Volume, mode: BringUpMode, error: unknown): Promise<void> {
+    const reason = errorMessage(error);
+    this.#note(volume, "attach-failed", reason);
+    if (mode === "rebind") {
+      // It was attached before: what the kernel may still hold decides, not this attempt.
+      volume.apply("failed", reason);
+      return;
+    }
+    volume.apply("attach-undone");
+    const { record } = volume;
+    if (record === undefined || record.phase === "detached") return;
+    try {
+      await this.#save(volume, { ...record, phase: "detached" });
+    } catch (saveError) {
+      // The record says "attaching": the next attach or start deals with it.
+      this.#complain(volume, "a failed attach could not be noted in the record", saveError);
+    }
+  }
+
+  /** No process serves the device now: it can go if nobody holds it. */
+  async #detachParked(volume: Volume, record: VolumeRecord): Promise<void> {
+    const options = bindOptionsOf(record, this.#options);
+    try {
+      await this.#deps.binder.discard(options);
+    } catch (error) {
+      throw busyIfHeld(error, volume.handle, options.backendId);
+    }
+    if (volume.state !== "detached") volume.apply("detach-started");
+    await this.#finishDetach(volume);
+  }
+
+  async #finishDetach(volume: Volume): Promise<void> {
+    const { record } = volume;
+    if (record === undefined) return;
+    try {
+      await this.#save(volume, { ...record, phase: "detached" });
+    } catch (error) {
+      volume.apply("failed", `detached, but its record could not be written: ${errorMessage(error)}`);
+      throw error;
+    }
+    if (volume.state === "detaching") volume.apply("detach-succeeded");
+    else if (volume.state !== "detached") volume.apply("attach-undone");
+    this.#note(volume, "volume-detached", "the device is gone and the sessions are logged out");
+  }
+
+  /** Ends the sessions. A target that does not answer the logout keeps nothing from being detached. */
+  async #drop(volume: Volume, live: LiveVolume): Promise<void> {
+    volume.live = undefined;
+    live.stopListening();
+    try {
+      await live.connected.close();
+    } catch (error) {
+      this.#complain(volume, "logging out failed", error);
+    }
+  }
+
+  /**
+   * Empties the target's cache while the device is still ours. Only for good measure: whoever needed durability asked
+   * for it before; so a target that cannot be reached, or fails, does not hold the detach up.
+   */
+  async #lastFlush(volume: Volume, live: LiveVolume, signal: AbortSignal): Promise<void> {
+    const { info } = live.connected.device;
+    if (volume.state !== "attached" || info.isReadOnly || !info.hasVolatileCache) return;
+    const timer = new AbortController();
+    const timeout = sleep(this.#deps.clock, this.#options.flushTimeoutMs, AbortSignal.any([timer.signal, signal]));
+    try {
+      await Promise.race([live.connected.device.flush(), timeout]);
+    } catch (error) {
+      if (!signal.aborted) this.#complain(volume, "the last flush before the detach failed", error);
+    } finally {
+      timer.abort();
+      timeout.catch(() => undefined);
+    }
+  }
+
+  #onDeviceEvent(volume: Volume, event: DeviceEvent): void {
+    switch (event.kind) {
+      case "unavailable":
+        volume.apply("connection-lost", event.reason);
+        this.#note(volume, "connection-lost", event.reason);
+        break;
+      case "available":
+        volume.apply("connection-restored");
+        this.#note(volume, "connection-restored", "the target answers again");
+        break;
+      case "identity-changed": {
+        const reason = `the LUN shows identity "${event.found.id}" instead of "${event.expected.id}": its I/O is refused`;
+        volume.apply("failed", reason);
+        this.#note(volume, "identity-changed", reason);
+        break;
+      }
+      case "info-changed":
+        this.#note(volume, "device-changed", `the LUN has ${event.info.sizeBytes} bytes now`);
+        break;
+    }
+  }
+
+  #freshRecord(volume: Volume, request: AttachRequest): VolumeRecord {
+    const damage = this.#deps.registry.damageOf(volume.handle);
+    if (damage?.isNewer === true) {
+      throw new DataplaneError(
+        "RECORD_NEWER",
+        `volume ${volume.handle} cannot be attached: ${damage.path} was ${damage.reason}`,
+      );
+    }
+    const { record } = volume;
+    if (record !== undefined) checkSameIdentity(record, request);
+    const nowMs = this.#deps.clock.wallTimeMs();
+    // Of a volume whose record was damaged we do not know whether it was formatted: then it was, so that nobody formats
+    // it again; and its generation is larger than any before.
+    const lost = damage === undefined ? undefined : { wasFormatted: true, generation: Math.floor(nowMs / 1000) };
+    const { chap, backend, volumeHandle, portals, targetName, lun, isReadOnly, headerDigest, dataDigest } = request;
+    return {
+      version: 1,
+      phase: "attaching",
+      ...{ volumeHandle, targetName, lun, isReadOnly, headerDigest, dataDigest },
+      portals: portals.map(({ host, port }) => ({ host, port })),
+      requestedId: request.expectedId,
+      deviceId: record?.deviceId ?? "",
+      ...(backend === undefined ? {} : { requestedBackend: backend }),
+      isids: record?.isids ?? [this.#newIsid()],
+      ...(chap === undefined ? {} : { sealedChap: this.#deps.vault.seal(volume.handle, chap) }),
+      generation: (record?.generation ?? lost?.generation ?? 0) + 1,
+      bootId: this.#options.bootId,
+      wasFormatted: record?.wasFormatted ?? lost?.wasFormatted ?? false,
+      fsType: record?.fsType ?? "",
+      createdAtMs: record?.createdAtMs ?? nowMs,
+      updatedAtMs: nowMs,
+    };
+  }
+
+  #newIsid(): string {
+    for (;;) {
+      const isid = this.#deps.createIsid(this.#deps.random).toString("hex");
+      if (!this.#deps.registry.hasIsid(isid)) return isid;
+    }
+  }
+
+  /** Keeps renewed credentials for the next login; the sessions that stand need none. */
+  async #renewChap(volume: Volume, record: VolumeRecord, request: AttachRequest): Promise<VolumeRecord> {
+    const { vault } = this.#deps;
+    const { chap } = request;
+    if (chap === undefined) return record;
+    const known = record.sealedChap === undefined ? undefined : vault.open(volume.handle, record.sealedChap);
+    const isSame =
+      known?.user === chap.user &&
+      known.secret.reveal().equals(chap.secret.reveal()) &&
+      known.mutualUser === chap.mutualUser &&
+      (known.mutualSecret?.reveal().toString("hex") ?? "") === (chap.mutualSecret?.reveal().toString("hex") ?? "");
+    if (isSame) return record;
+    const renewed = { ...record, sealedChap: vault.seal(volume.handle, chap) };
+    await this.#save(volume, renewed);
+    this.#note(volume, "chap-renewed", "other CHAP credentials were given; they count from the next login on");
+    return renewed;
+  }
+
+  async #save(volume: Volume, record: VolumeRecord): Promise<void> {
+    const { registry, clock } = this.#deps;
+    await registry.save(volume, { ...record, bootId: this.#options.bootId, updatedAtMs: clock.wallTimeMs() });
+  }
+
+  #note(volume: Volume, kind: string, message: string): void {
+    this.#deps.events.add(volume.handle, kind, message);
+    this.#deps.logger.info("volume event", { volumeHandle: volume.handle, kind, reason: message });
+  }
+
+  #complain(volume: Volume, message: string, error: unknown): void {
+    this.#deps.logger.warn(message, {
+      volumeHandle: volume.handle,
+      reason: errorMessage(error),
+      code: errorCode(error),
+    });
+  }
+}
+
+/** What `volume` shows; only for one that was just brought up. */
+function attachedOf(volume: Volume): AttachedVolume {
+  const attached = volume.attached();
+  if (attached === undefined) throw notAttached(volume.handle);
+  return attached;
+}
+
+function failedVolume(volume: Volume): DataplaneError {
+  return new DataplaneError("VOLUME_FAILED", `volume ${volume.handle} is attached, but ${volume.reason}`, {
+    details: { volumeHandle: volume.handle },
+  });
+}
+
+function notAttached(volumeHandle: string): DataplaneError {
+  return new DataplaneError(
+    "VOLUME_NOT_FOUND",
+    `volume ${volumeHandle} is not attached to this node; attach it first`,
+    {
+      details: { volumeHandle },
+    },
+  );
+}
+
+function busyIfHeld(error: unknown, volumeHandle: string, device: string): unknown {
+  if (errorCode(error) !== "DEVICE_BUSY" || error instanceof DataplaneError) return error;
+  return busy(volumeHandle, device, [errorMessage(error)], error);
+}
+
+function busy(volumeHandle: string, device: string, holders: readonly string[], cause?: unknown): DataplaneError {
+  return new DataplaneError(
+    "DEVICE_BUSY",
+    `volume ${volumeHandle} (${device}) is in use: ${holders.join(", ")}; unmount or close it first`,
+    { cause, retry: "same-path", details: { volumeHandle, holders } },
+  );
+}

@@ -1,0 +1,80 @@
+import { Mutex } from "../base/mutex.js";
+import type { AttachedVolume, VolumeStatus } from "./api.js";
+import type { BoundDevice } from "../nbd/bind.js";
+import type { ConnectedVolume } from "./ports.js";
+import type { VolumeRecord } from "./volume-record.js";
+import { nextVolumeState, type VolumeInput, type VolumeMachineState } from "./volume-state.js";
+
+/** What a volume holds while the kernel has it through this process. */
+export interface LiveVolume {
+  readonly connected: ConnectedVolume;
+  readonly bound: BoundDevice;
+  /** The size the kernel knows. */
+  sizeBytes: number;
+  /** Stops listening to the device. */
+  readonly stopListening: () => void;
+}
+
+/**
+ * One volume of this node. Everything but `status` and `apply` of connection events happens under `mutex`: one step at
+ * a time for one volume.
+ */
+export class Volume {
+  readonly handle: string;
+  readonly mutex = new Mutex();
+  /** As it is on stable storage. */
+  record: VolumeRecord | undefined;
+  live: LiveVolume | undefined;
+  /** Ends the attempts to bring it back after a restart. */
+  resuming: AbortController | undefined;
+  #state: VolumeMachineState = "detached";
+  #reason = "";
+
+  constructor(handle: string) {
+    this.handle = handle;
+  }
+
+  get state(): VolumeMachineState {
+    return this.#state;
+  }
+
+  get reason(): string {
+    return this.#reason;
+  }
+
+  /** Moves the machine; `reason` says why the volume is not in order, empty when it is. */
+  apply(input: VolumeInput, reason = ""): void {
+    this.#state = nextVolumeState(this.#state, input);
+    this.#reason = reason;
+  }
+
+  /** What callers see; undefined when it is not attached here. */
+  attached(): AttachedVolume | undefined {
+    if (this.live === undefined || this.record === undefined) return undefined;
+    const { bound, connected, sizeBytes } = this.live;
+    return {
+      volumeHandle: this.handle,
+      devicePath: bound.devicePath,
+      deviceMajor: bound.major,
+      deviceMinor: bound.minor,
+      backend: bound.backend,
+      sizeBytes,
+      logicalBlockBytes: connected.device.info.logicalBlockBytes,
+      isReadOnly: this.record.isReadOnly || connected.device.info.isReadOnly,
+      deviceId: this.record.deviceId,
+      generation: this.record.generation,
+      wasFormatted: this.record.wasFormatted,
+    };
+  }
+
+  status(): VolumeStatus | undefined {
+    if (this.#state === "detached") return undefined;
+    return {
+      volume: this.attached(),
+      volumeHandle: this.handle,
+      state: this.#state,
+      reason: this.#reason,
+      sessions: this.live?.connected.sessions() ?? [],
+    };
+  }
+}
