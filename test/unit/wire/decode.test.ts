@@ -47,6 +47,7 @@ describe("a field rule that is broken", () => {
     ["SCSI Command, read length without direction", "11.3.1", { first: 0x0181_0000, ahs: "0005020000000200" }],
     ["SCSI Command, all data immediate but F=0", "11.3.4", { first: 0x0121_0000, words: { 20: 4 }, data: "01020304" }],
     ["SCSI Command, AHS cut short", "11.2.2.2", { first: 0x01c1_0000, ahs: "00090100" }],
+    ["SCSI Command, AHS one byte too long", "11.2.2.2", { first: 0x01c1_0000, ahs: "00020100" }],
     ["SCSI Command, AHS of type 3", "11.2.2.1", { first: 0x01c1_0000, ahs: "00010300" }],
     ["SCSI Command, AHS of type 0", "11.2.2.1", { first: 0x01c1_0000, ahs: "00000000" }],
     ["SCSI Command, extended CDB without bytes", "11.2.2.3", { first: 0x01c1_0000, ahs: "00010100" }],

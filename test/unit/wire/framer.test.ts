@@ -194,6 +194,18 @@ test("keeps the digests of a PDU that has begun", () => {
   expect(seen.map(({ tag }) => tag)).toEqual([1, 2]);
 });
 
+test("keeps the digests of a PDU whose data is being placed", () => {
+  const { framer, seen } = createFramer(NO_DIGESTS, {
+    placeData: () => {
+      framer.setDigests(both);
+      return undefined;
+    },
+  });
+  framer.push(bytesOf(nopIn(1, "hello"), NO_DIGESTS));
+  expect(seen).toEqual([{ tag: 1, data: "hello", isGood: true }]);
+  expect(framer.isAtBoundary).toBe(true);
+});
+
 test("passes on what the handler throws and is dead, until it is reset", () => {
   const failure = new Error("no such task");
   let isFailing = true;
