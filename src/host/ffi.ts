@@ -24,6 +24,7 @@ interface Libc {
   readonly recv: Call<[number, Uint8Array, number, number]>;
   readonly fallocate: Call<[number, number, number, number]>;
   readonly lseek: Call<[number, number, number]>;
+  readonly flock: Call<[number, number]>;
   readonly ioctl: Call<[number, number, number]>;
   readonly ioctlBuffer: Call<[number, number, Uint8Array]>;
   readonly prctl: Call<[number, number, number, number, number]>;
@@ -59,6 +60,7 @@ async function loadLibc(): Promise<Libc> {
     recv: declare("long recv(int, uint8_t *, size_t, int)"),
     fallocate: declare("int fallocate(int, int, int64_t, int64_t)"),
     lseek: declare("int64_t lseek(int, int64_t, int)"),
+    flock: declare("int flock(int, int)"),
     ioctl: declare("int ioctl(int, unsigned long, long)"),
     ioctlBuffer: declare("int ioctl(int, unsigned long, uint8_t *)"),
     prctl: declare("int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)"),
@@ -198,6 +200,18 @@ export function seekData(fd: number, offsetBytes: number): Promise<number | unde
 /** The first offset at or after `offsetBytes` in a hole (the end of the file counts); undefined beyond the end. */
 export function seekHole(fd: number, offsetBytes: number): Promise<number | undefined> {
   return seek(fd, offsetBytes, SEEK_HOLE);
+}
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/**
+ * Locks an open file against every other descriptor that asks for the lock, in this process or another (flock(2));
+ * it ends when the descriptor is closed. HOST_EAGAIN when somebody else holds it.
+ */
+export async function lockExclusive(fd: number): Promise<void> {
+  const calls = await libc();
+  callNow(calls, "flock", calls.flock, fd, LOCK_EX | LOCK_NB);
 }
 
 /** A bound generic netlink socket; the caller closes it with `closeFd`. */

@@ -4,7 +4,7 @@ import type { CommandSpec, ScsiCommand } from "../command.js";
 import type { LogicalUnit } from "../logical-unit.js";
 import type { Nexus } from "../nexus.js";
 import { ATOMIC_MAX_BLOCKS } from "./block-commands.js";
-import { maxWriteSameBlocks, MAX_UNMAP_DESCRIPTORS } from "./thin-commands.js";
+import { MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS } from "./thin-commands.js";
 
 const VENDOR = "HAWSER";
 
@@ -87,6 +87,7 @@ function extendedInquiry(): Buffer {
 function blockLimits(unit: LogicalUnit): Buffer {
   const { info, blockBytes } = unit;
   const data = Buffer.alloc(60);
+  data[0] = 0x01; // WSNZ
   data[1] = Math.min(255, unit.maxTransferBlocks); // MAXIMUM COMPARE AND WRITE LENGTH
   data.writeUInt16BE(Math.max(1, info.physicalBlockBytes / blockBytes), 2);
   data.writeUInt32BE(unit.maxTransferBlocks, 4);
@@ -97,7 +98,7 @@ function blockLimits(unit: LogicalUnit): Buffer {
     data.writeUInt32BE(Math.max(1, info.unmapGranularityBytes / blockBytes), 24);
     data.writeUInt32BE(0x8000_0000, 28); // UGAVALID, alignment 0
   }
-  data.writeUInt32BE(maxWriteSameBlocks(unit), 36);
+  data.writeUInt32BE(MAX_WRITE_SAME_BLOCKS, 36);
   if (unit.hasAtomicWrites) data.writeUInt32BE(ATOMIC_MAX_BLOCKS, 40);
   return data;
 }

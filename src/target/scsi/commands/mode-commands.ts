@@ -39,6 +39,7 @@ function controlPage(unit: LogicalUnit, control: number): Buffer {
     page[4] = 0x08;
     return page;
   }
+  page.writeUInt16BE(0xffff, 8); // BUSY TIMEOUT PERIOD: unlimited
   page[3] = 0x10; // queue algorithm modifier 1: unrestricted reordering
   if (control === PageControl.current) {
     page[2] = unit.usesDescriptorSense ? 0x04 : 0;

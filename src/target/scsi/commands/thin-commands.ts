@@ -2,7 +2,6 @@ import type { ByteRange } from "../../../block/device.js";
 import { byteAt, readBlockRange, readUint64, writeUint64 } from "../cdb-fields.js";
 import { CheckCondition, Condition, invalidCdbField } from "../check-condition.js";
 import type { CommandSpec, ScsiCommand } from "../command.js";
-import type { LogicalUnit } from "../logical-unit.js";
 import { requireInside, requireNoProtection, withRange } from "./block-commands.js";
 
 /** Descriptors in one UNMAP parameter list, reported in the block limits page. */
@@ -11,16 +10,11 @@ export const MAX_UNMAP_DESCRIPTORS = 256;
 /** Largest parameter list that can hold them. */
 const MAX_UNMAP_LIST_BYTES = 8 + 16 * MAX_UNMAP_DESCRIPTORS;
 
-/** Bytes one WRITE SAME may cover: zeroes cost little whatever their number, patterns are written piece by piece. */
-const MAX_WRITE_SAME_BYTES = 1_073_741_824;
-
 /** The pattern of WRITE SAME is written in pieces of this size. */
 const PATTERN_PIECE_BYTES = 1_048_576;
 
-/** MAXIMUM WRITE SAME LENGTH of the block limits page. */
-export function maxWriteSameBlocks(unit: LogicalUnit): number {
-  return MAX_WRITE_SAME_BYTES / unit.blockBytes;
-}
+/** Blocks one WRITE SAME may cover: bounds the time one command takes. Reported in the block limits page. */
+export const MAX_WRITE_SAME_BLOCKS = 65_535;
 
 function unmapBytes(command: ScsiCommand): number {
   if ((byteAt(command.cdb, 1) & 1) !== 0) throw invalidCdbField(1, 0);
@@ -40,8 +34,8 @@ async function executeUnmap(command: ScsiCommand): Promise<undefined> {
   const ranges: ByteRange[] = [];
   for (let at = 8; at + 16 <= 8 + descriptorBytes; at += 16) {
     const range = { lba: readUint64(dataOut, at), blocks: dataOut.readUInt32BE(at + 8) };
+    if (range.blocks === 0 && range.lba <= unit.blockCount) continue;
     requireInside(command, range);
-    if (range.blocks === 0) continue;
     ranges.push({ offsetBytes: range.lba * unit.blockBytes, lengthBytes: range.blocks * unit.blockBytes });
   }
   if (ranges.length === 0) return;
@@ -66,9 +60,10 @@ function readWriteSame(command: ScsiCommand): WriteSame {
   const hasNoDataOut = byteAt(cdb, 0) === 0x93 && (flags & 0x01) !== 0;
   const range = readBlockRange(cdb);
   requireInside(command, range);
-  const blocks = range.blocks === 0 ? unit.blockCount - range.lba : range.blocks;
-  if (blocks > maxWriteSameBlocks(unit)) throw invalidCdbField(byteAt(cdb, 0) === 0x93 ? 10 : 7);
-  return { lba: range.lba, blocks, mayUnmap, hasNoDataOut };
+  // WSNZ is set: no length means no blocks rather than all of them, a mistake not to be made by accident.
+  if (range.blocks === 0 || range.blocks > MAX_WRITE_SAME_BLOCKS)
+    throw invalidCdbField(byteAt(cdb, 0) === 0x93 ? 10 : 7);
+  return { ...range, mayUnmap, hasNoDataOut };
 }
 
 function writeSameBytes(command: ScsiCommand): number {
