@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Client} from "@grpc/grpc-js";
+import type { Client } from "@grpc/grpc-js";
 import { credentials, loadPackageDefinition, type ServiceError } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { AppError } from "../base/errors.js";

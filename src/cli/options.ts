@@ -39,6 +39,11 @@ export const sizeArgument = argument(parseSize);
 export const portalArgument = argument(parsePortal);
 export const portalsArgument = collecting(parsePortal);
 
+/** Block sizes as fio writes them: `512`, `4k` and `1m` are powers of two. */
+export const blockSizeArgument = argument((text) =>
+  parseSize(text.replace(/([km])$/i, (unit) => (/k/i.test(unit) ? "Ki" : "Mi"))),
+);
+
 export interface ChapOptions {
   readonly chapUser?: string;
   readonly chapSecretFile?: string;

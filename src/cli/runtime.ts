@@ -26,6 +26,11 @@ export interface Runtime {
   uuid(): string;
 }
 
+/** What layers below are handed of a runtime, with the logger of the command. */
+export function corePorts(runtime: Runtime, logger: Logger): { clock: Clock; random: Random; logger: Logger } {
+  return { clock: runtime.clock, random: runtime.random, logger };
+}
+
 /** The process's own runtime. Called once, by main.ts or hawserctl.ts. */
 export function createRuntime(packageDirectory: string): Runtime {
   const controller = new AbortController();

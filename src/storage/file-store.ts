@@ -6,23 +6,16 @@ import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
 import { generateSealingKeyPair, sealingKeyPairFromPrivate, type SealingKeyPair } from "../base/sealing.js";
 import { Secret } from "../base/secret.js";
+import { FileDevice } from "../block/file-device.js";
+import { localIdentity } from "../block/local-identity.js";
 import { createFileDurably, syncDirectory, writeFileDurably } from "../host/durable-file.js";
 import { StorageError } from "./backend.js";
 import { decodeMetadata, encodeMetadata } from "./volume-metadata.js";
 import type { StoredVolume, VolumeDevice, VolumeStore } from "./volume-store.js";
 
-/** Opens a sparse file as a device. */
-export type OpenFileDevice = (options: {
-  readonly path: string;
-  readonly logicalBlockBytes: 512 | 4096;
-  /** Stable and unique: what the device's identity is made from. */
-  readonly volumeId: string;
-}) => Promise<VolumeDevice>;
-
 export interface FileStoreDependencies {
   readonly random: Random;
   readonly logger: Logger;
-  readonly openFileDevice: OpenFileDevice;
 }
 
 const METADATA_FILE = "volume.json";
@@ -100,10 +93,10 @@ export class FileStore implements VolumeStore {
 
   async openDevice(volume: StoredVolume): Promise<VolumeDevice> {
     return this.#guard(`open volume ${volume.id}`, async () => {
-      const device = await this.#dependencies.openFileDevice({
+      const device = await FileDevice.open({
         path: join(this.#folder(volume.id), DISK_FILE),
         logicalBlockBytes: volume.logicalBlockBytes,
-        volumeId: volume.id,
+        identity: localIdentity(volume.id),
       });
       // Growing writes the metadata first: a crash between leaves the file the shorter of the two.
       if (device.info.sizeBytes < volume.sizeBytes) await device.resize(volume.sizeBytes);

@@ -1,6 +1,6 @@
+import { localIdentity } from "../block/local-identity.js";
 import { MemoryDevice } from "../block/memory-device.js";
 import { StorageError } from "./backend.js";
-import { volumeIdentity } from "./volume-identity.js";
 import type { StoredVolume, VolumeDevice, VolumeStore } from "./volume-store.js";
 
 /**
@@ -39,10 +39,12 @@ export class MemoryStore implements VolumeStore {
   async openDevice(volume: StoredVolume): Promise<VolumeDevice> {
     const entry = this.#volumes.get(volume.id);
     if (entry === undefined) throw missing(volume.id);
+    const { id, serial } = localIdentity(volume.id);
     entry.device ??= new MemoryDevice({
       sizeBytes: volume.sizeBytes,
       logicalBlockBytes: volume.logicalBlockBytes,
-      ...volumeIdentity(volume.id),
+      id,
+      serial,
     });
     if (entry.device.info.sizeBytes < volume.sizeBytes) await entry.device.resize(volume.sizeBytes);
     return keptOpen(entry.device);

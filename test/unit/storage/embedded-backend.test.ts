@@ -1,16 +1,14 @@
-import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentLogger } from "../../../src/base/logger.js";
 import { Secret } from "../../../src/base/secret.js";
 import { SeededRandom } from "../../../src/base/seeded-random.js";
 import { SystemClock } from "../../../src/base/system-clock.js";
-import { MemoryDevice } from "../../../src/block/memory-device.js";
 import type { StorageBackend } from "../../../src/storage/backend.js";
 import { EmbeddedBackend } from "../../../src/storage/embedded-backend.js";
-import { FileStore, type OpenFileDevice } from "../../../src/storage/file-store.js";
+import { FileStore } from "../../../src/storage/file-store.js";
 import { MemoryStore } from "../../../src/storage/memory-store.js";
-import { volumeIdentity } from "../../../src/storage/volume-identity.js";
 import type { VolumeStore } from "../../../src/storage/volume-store.js";
 import {
   describeStorageBackend,
@@ -21,19 +19,6 @@ import {
 import { FakeTargetServer } from "./fake-target-server.js";
 
 const MIB = 2 ** 20;
-
-/** A device as large as the file, whose growth reaches the file. The blocks themselves are not what is tested here. */
-const openFileDevice: OpenFileDevice = async ({ path, logicalBlockBytes, volumeId }) => {
-  const { size } = await stat(path);
-  const device = new MemoryDevice({ sizeBytes: size, logicalBlockBytes, ...volumeIdentity(volumeId) });
-  const grow = device.resize.bind(device);
-  return Object.assign(device, {
-    resize: async (sizeBytes: number): Promise<void> => {
-      await truncate(path, sizeBytes);
-      grow(sizeBytes);
-    },
-  });
-};
 
 interface Opened {
   readonly backend: EmbeddedBackend;
@@ -53,7 +38,7 @@ async function open(store: VolumeStore, seed = 1): Promise<Opened> {
 }
 
 function fileStore(directory: string): FileStore {
-  return new FileStore({ directory }, { random: new SeededRandom(7), logger: silentLogger, openFileDevice });
+  return new FileStore({ directory }, { random: new SeededRandom(7), logger: silentLogger });
 }
 
 async function underTest(newStore: () => VolumeStore, cleanup: () => Promise<void>): Promise<BackendUnderTest> {
@@ -263,7 +248,7 @@ describe("FileStore", () => {
     await writeFile(join(directory, "store.key"), Buffer.alloc(32, 9));
     const errors: unknown[] = [];
     const logger = { ...silentLogger, error: (_message: string, fields?: object) => errors.push(fields) };
-    const store = new FileStore({ directory }, { random: new SeededRandom(1), logger, openFileDevice });
+    const store = new FileStore({ directory }, { random: new SeededRandom(1), logger });
     expect(await store.open()).toEqual([]);
     expect(JSON.stringify(errors)).toContain("store.key");
     expect(JSON.stringify(errors)).not.toContain(canary);

@@ -1,0 +1,71 @@
+import { Command, Option } from "commander";
+import type { LogLevel } from "../../base/logger.js";
+import { startDataplane } from "../../dataplane/dataplane-process.js";
+import { TcpDialer } from "../../transport/tcp.js";
+import { untilAborted } from "../csi-options.js";
+import { addLogOption, wholeNumber } from "../options.js";
+import { corePorts, type Runtime } from "../runtime.js";
+import { DEFAULT_DATAPLANE_SOCKET } from "./sessions.js";
+
+interface DataplaneOptions {
+  readonly socket: string;
+  readonly stateDir: string;
+  readonly runtimeDir: string;
+  readonly nodeName?: string;
+  readonly initiatorName?: string;
+  readonly clusterId: string;
+  readonly backend: "auto" | "nbd" | "fuse";
+  readonly nbdIoTimeout: number;
+  readonly nbdDeadTimeout: number;
+  readonly logLevel: LogLevel;
+}
+
+/** `hawser dataplane`: the only process that owns iSCSI sessions. */
+export function dataplaneCommand(runtime: Runtime): Command {
+  const command = new Command("dataplane")
+    .description("own the iSCSI sessions and block devices of this node")
+    .option("--socket <PATH>", "control socket to serve", DEFAULT_DATAPLANE_SOCKET)
+    .option("--state-dir <DIR>", "volume records, node key, initiator name; survives boots", "/var/lib/hawser")
+    .option("--runtime-dir <DIR>", "sockets and mount points of devices", "/run/hawser")
+    .option("--node-name <NAME>", "name of this node (default: the host's name)")
+    .option("--initiator-name <IQN>", "initiator name (default: made once from the node's name and kept)")
+    .option("--cluster-id <ID>", "marks this cluster's devices on the node", "hawser")
+    .addOption(
+      new Option("--backend <KIND>", "how the kernel gets devices").choices(["auto", "nbd", "fuse"]).default("auto"),
+    )
+    .option(
+      "--nbd-io-timeout <MS>",
+      "the kernel sends requests lost in a crash again after",
+      wholeNumber(100, 60_000),
+      2000,
+    )
+    .option(
+      "--nbd-dead-timeout <MS>",
+      "the kernel waits for the next process for",
+      wholeNumber(1000, 2_000_000_000),
+      86_400_000,
+    );
+  addLogOption(command, "info");
+  return command
+    .addHelpText("after", "\nExample:\n  hawser dataplane --node-name worker-1 --socket /run/hawser/dataplane.sock\n")
+    .action(async (options: DataplaneOptions) => {
+      const ports = corePorts(runtime, runtime.logger("dataplane", options.logLevel));
+      const dataplane = await startDataplane(
+        {
+          stateDirectory: options.stateDir,
+          runtimeDirectory: options.runtimeDir,
+          socketPath: options.socket,
+          packageDirectory: runtime.packageDirectory,
+          nodeName: options.nodeName ?? runtime.hostName,
+          clusterId: options.clusterId,
+          backend: options.backend,
+          ioTimeoutMs: options.nbdIoTimeout,
+          deadConnectionTimeoutMs: options.nbdDeadTimeout,
+          ...(options.initiatorName === undefined ? {} : { initiatorName: options.initiatorName }),
+        },
+        { ...ports, dialer: new TcpDialer(runtime) },
+      );
+      await untilAborted(runtime.signal);
+      await dataplane.stop();
+    });
+}

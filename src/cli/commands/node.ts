@@ -1,0 +1,71 @@
+import { Command } from "commander";
+import { createIdentityService } from "../../csi/identity.js";
+import { InFlight } from "../../csi/in-flight.js";
+import { createNodeService } from "../../csi/node.js";
+import { StageRecords } from "../../csi/stage-record.js";
+import { DataplaneClient } from "../../dataplane/client.js";
+import { loadNodeIdentity } from "../../dataplane/node-key.js";
+import { LinuxFilesystems } from "../../host/filesystem.js";
+import { LinuxMounter } from "../../host/mounter.js";
+import { addCsiOptions, serveCsi, type CsiOptions } from "../csi-options.js";
+import { wholeNumber } from "../options.js";
+import { readVersion } from "../package-version.js";
+import type { Runtime } from "../runtime.js";
+import { DEFAULT_DATAPLANE_SOCKET } from "./sessions.js";
+
+interface NodeOptions extends CsiOptions {
+  readonly dataplane: string;
+  readonly stateDir: string;
+  readonly nodeName?: string;
+  readonly initiatorName?: string;
+  readonly maxVolumes: number;
+}
+
+async function runNode(options: NodeOptions, runtime: Runtime): Promise<void> {
+  const logger = runtime.logger("node", options.logLevel);
+  const { nodeId, keyPair } = await loadNodeIdentity(
+    {
+      stateDirectory: options.stateDir,
+      nodeName: options.nodeName ?? runtime.hostName,
+      ...(options.initiatorName === undefined ? {} : { initiatorName: options.initiatorName }),
+    },
+    runtime,
+  );
+  const dataplane = new DataplaneClient({ socketPath: options.dataplane, packageDirectory: runtime.packageDirectory });
+  const node = createNodeService(
+    { specLevel: options.csiSpecLevel, maxVolumes: options.maxVolumes },
+    {
+      dataplane,
+      mounter: new LinuxMounter(),
+      filesystems: new LinuxFilesystems(),
+      records: new StageRecords({ stateDirectory: options.stateDir }),
+      inFlight: new InFlight(),
+      keyPair,
+      nodeId,
+      logger,
+    },
+  );
+  const version = await readVersion(runtime.packageDirectory);
+  const probe = async (): Promise<void> => {
+    await dataplane.list();
+  };
+  try {
+    await serveCsi(options, [createIdentityService({ version }, { probe }), node], runtime, logger);
+  } finally {
+    dataplane.close();
+  }
+}
+
+/** `hawser node`: the CSI Node service; may be killed at any time. */
+export function nodeCommand(runtime: Runtime): Command {
+  const command = new Command("node")
+    .description("serve the CSI Node service: format, mount, grow, report")
+    .option("--dataplane <SOCKET>", "control socket of the dataplane", DEFAULT_DATAPLANE_SOCKET)
+    .option("--state-dir <DIR>", "folder that it shares with the dataplane", "/var/lib/hawser")
+    .option("--node-name <NAME>", "name of this node (default: the host's name)")
+    .option("--initiator-name <IQN>", "initiator name (default: made once from the node's name and kept)")
+    .option("--max-volumes <N>", "volumes the scheduler may place here; 0: no limit", wholeNumber(0, 100_000), 0);
+  return addCsiOptions(command)
+    .addHelpText("after", "\nExample:\n  hawser node --endpoint unix:///csi/csi.sock --node-name worker-1\n")
+    .action((options: NodeOptions) => runNode(options, runtime));
+}

@@ -1,0 +1,127 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Command, Option } from "commander";
+import type { ChapCredentials, PortalAddress } from "../../base/access.js";
+import { AppError } from "../../base/errors.js";
+import type { LogLevel } from "../../base/logger.js";
+import { formatPortal } from "../../base/portal.js";
+import { formatSize, parseSize } from "../../base/size.js";
+import type { BlockDevice } from "../../block/device.js";
+import { FileDevice } from "../../block/file-device.js";
+import { localIdentity } from "../../block/local-identity.js";
+import { MemoryDevice } from "../../block/memory-device.js";
+import { NullDevice } from "../../block/null-device.js";
+import { createTargetServer } from "../../target/target-server.js";
+import { TcpListener } from "../../transport/tcp.js";
+import {
+  addLogOption,
+  argument,
+  collecting,
+  portalsArgument,
+  readChap,
+  requirePortals,
+  type ChapOptions,
+} from "../options.js";
+import { corePorts, type Runtime } from "../runtime.js";
+import { parseStore, type StoreArgument } from "../store-argument.js";
+
+interface VolumeArgument {
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+interface TargetOptions extends ChapOptions {
+  readonly store: StoreArgument;
+  readonly portal?: readonly PortalAddress[];
+  readonly volume?: readonly VolumeArgument[];
+  readonly prefix: string;
+  readonly blockSize: "512" | "4096";
+  readonly allow?: readonly string[];
+  readonly logLevel: LogLevel;
+}
+
+/** `NAME=SIZE`. */
+export function parseVolume(text: string): VolumeArgument {
+  const match = /^([a-z0-9][a-z0-9.-]{0,62})=(.+)$/.exec(text);
+  if (match?.[1] === undefined || match[2] === undefined) {
+    throw new AppError("cli", "VOLUME_INVALID", `"${text}" is not NAME=SIZE with a name of a-z, 0-9, dot and dash`);
+  }
+  return { name: match[1], sizeBytes: parseSize(match[2]) };
+}
+
+async function openDevice(options: TargetOptions, volume: VolumeArgument, targetName: string): Promise<BlockDevice> {
+  const logicalBlockBytes: 512 | 4096 = options.blockSize === "512" ? 512 : 4096;
+  const identity = localIdentity(targetName);
+  const common = { sizeBytes: volume.sizeBytes, logicalBlockBytes, identity } as const;
+  switch (options.store.kind) {
+    case "memory":
+      return new MemoryDevice({ ...common, id: identity.id, serial: identity.serial });
+    case "null":
+      return new NullDevice(common);
+    case "file":
+      await mkdir(options.store.directory, { recursive: true });
+      return FileDevice.open({ ...common, path: join(options.store.directory, `${volume.name}.img`) });
+  }
+}
+
+async function runTarget(options: TargetOptions, runtime: Runtime): Promise<void> {
+  const ports = corePorts(runtime, runtime.logger("target", options.logLevel));
+  if (options.volume === undefined) throw new AppError("cli", "VOLUME_MISSING", "give at least one --volume NAME=SIZE");
+  const chap = await readChap(options);
+  const server = createTargetServer(
+    { portals: requirePortals(options.portal) },
+    { ...ports, listener: new TcpListener(ports) },
+  );
+  const devices: BlockDevice[] = [];
+  try {
+    for (const volume of options.volume) {
+      const name = `${options.prefix}:${volume.name}`;
+      const device = await openDevice(options, volume, name);
+      devices.push(device);
+      server.addTarget({ name, luns: new Map([[0, device]]), access: accessOf(options.allow, chap) });
+      runtime.out.write(`${name} LUN 0 ${formatSize(device.info.sizeBytes)} ${device.info.identity.id}\n`);
+    }
+    await server.start();
+    runtime.out.write(`listening on ${server.portals.map(formatPortal).join(", ")}; stop with Ctrl-C\n`);
+    await new Promise<void>((done) => runtime.signal.addEventListener("abort", () => done(), { once: true }));
+  } finally {
+    await server.stop();
+    for (const device of devices) await device.close();
+  }
+}
+
+function accessOf(
+  allowed: readonly string[] | undefined,
+  chap: ChapCredentials | undefined,
+): Parameters<ReturnType<typeof createTargetServer>["setAccess"]>[1] {
+  const withChap = chap === undefined ? {} : { chap };
+  if (allowed === undefined) return { kind: "any", ...withChap };
+  return { kind: "list", rules: allowed.map((initiatorName) => ({ initiatorName, ...withChap })) };
+}
+
+/** `hawser target`. */
+export function targetCommand(runtime: Runtime): Command {
+  const command = new Command("target")
+    .description("the embedded iSCSI target on its own: one target per volume, LUN 0")
+    .requiredOption(
+      "--store <STORE>",
+      "file:DIR (sparse files), memory, or null (for benchmarks: keeps nothing)",
+      argument(parseStore),
+    )
+    .option("--portal <HOST:PORT>", "portal to listen on, repeatable", portalsArgument)
+    .option("--volume <NAME=SIZE>", "volume to export, repeatable", collecting(parseVolume))
+    .option("--prefix <IQN>", "target names are PREFIX:NAME", "iqn.2026-11.dev.hawser")
+    .addOption(new Option("--block-size <BYTES>", "logical block size").choices(["512", "4096"]).default("512"))
+    .option("--allow <IQN>", "initiator that may log in, repeatable (default: every one)", collecting(String))
+    .option("--chap-user <NAME>", "CHAP user initiators must prove")
+    .option("--chap-secret-file <FILE>", "file that holds its secret (12 bytes or more)")
+    .option("--mutual-user <NAME>", "user name the target proves itself with")
+    .option("--mutual-secret-file <FILE>", "file that holds the target's own secret");
+  addLogOption(command, "info");
+  return command
+    .addHelpText(
+      "after",
+      "\nExample:\n  hawser target --store memory --portal 127.0.0.1:3260 --volume disk1=1Gi --volume disk2=10Gi\n",
+    )
+    .action((options: TargetOptions) => runTarget(options, runtime));
+}
