@@ -2,10 +2,14 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { CancelledError } from "../../../src/base/errors.js";
 import { silentLogger } from "../../../src/base/logger.js";
 import { SystemClock } from "../../../src/base/system-clock.js";
+import { socketPair } from "../../../src/host/ffi.js";
 import { SystemDialer, SystemListener } from "../../../src/transport/system-transport.js";
-import { UnixListener } from "../../../src/transport/unix.js";
+import type { ByteStream, Dialer, Endpoint, Listener } from "../../../src/transport/transport.js";
+import { TransportError } from "../../../src/transport/transport.js";
+import { UnixListener, wrapFd } from "../../../src/transport/unix.js";
 import { describeTransport } from "../../contract/transport.js";
 
 const clock = new SystemClock({ unref: true });
@@ -22,6 +26,46 @@ describeTransport("unix sockets", () => {
       rmSync(directory, { recursive: true });
       return Promise.resolve();
     },
+  });
+});
+
+/** Socket pairs in the shape of a network, so that wrapped descriptors meet the same suite. */
+class SocketPairs implements Dialer, Listener {
+  readonly #listeners = new Map<string, (stream: ByteStream) => void>();
+
+  async dial(endpoint: Endpoint, options: { readonly signal?: AbortSignal }): Promise<ByteStream> {
+    const onConnection = this.#listeners.get(JSON.stringify(endpoint));
+    if (options.signal?.aborted === true) throw new CancelledError("transport", "TRANSPORT_CANCELLED", "cancelled");
+    if (onConnection === undefined) {
+      throw new TransportError("transport", "TRANSPORT_REFUSED", "no such pair", { retry: "other-path" });
+    }
+    const [first, second] = await socketPair();
+    onConnection(wrapFd(second, dependencies));
+    return wrapFd(first, dependencies);
+  }
+
+  listen(endpoint: Endpoint, onConnection: (stream: ByteStream) => void) {
+    const name = JSON.stringify(endpoint);
+    if (this.#listeners.has(name)) {
+      return Promise.reject(new TransportError("transport", "TRANSPORT_ADDRESS_IN_USE", "in use"));
+    }
+    this.#listeners.set(name, onConnection);
+    const close = (): Promise<void> => {
+      this.#listeners.delete(name);
+      return Promise.resolve();
+    };
+    return Promise.resolve({ endpoint, close });
+  }
+}
+
+describeTransport("wrapped file descriptors of socket pairs", () => {
+  const pairs = new SocketPairs();
+  return Promise.resolve({
+    dialer: pairs,
+    listener: pairs,
+    endpoint: () => ({ kind: "unix", path: "/pair" }),
+    vacant: () => ({ kind: "unix", path: "/vacant" }),
+    close: () => Promise.resolve(),
   });
 });
 
