@@ -3,9 +3,10 @@ import { errorCode, errorMessage } from "../base/errors.js";
 import { BlockError } from "../block/errors.js";
 import { formatBackendId } from "./backend-id.js";
 import type { ChapVault } from "./chap-vault.js";
-import { DataplaneError, throwIfAborted } from "./errors.js";
+import { cancellationOf, DataplaneError, throwIfAborted } from "./errors.js";
 import type { BoundDevice } from "../nbd/bind.js";
-import type { BinderOptions, ConnectedVolume, DeviceBinder, VolumeConnector } from "./ports.js";
+import type { ConnectedVolume } from "../initiator/connect-volume.js";
+import type { BinderOptions, DeviceBinder, VolumeConnector } from "./ports.js";
 import { ReadOnlyDevice } from "./read-only-device.js";
 import type { VolumeRecord } from "./volume-record.js";
 
@@ -80,7 +81,7 @@ export async function bringUp(
     return { connected, bound, isTakenOver: existing !== undefined };
   } catch (error) {
     await unwind(undo, start.volumeHandle, dependencies.logger);
-    throw error;
+    throw signal.aborted ? cancellationOf(signal) : error;
   }
 }
 

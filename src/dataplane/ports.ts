@@ -1,36 +1,10 @@
-import type { ChapCredentials, DigestChoice, PortalAddress } from "../base/access.js";
-import type { BlockDevice, BlockDeviceInfo } from "../block/device.js";
+import type { BlockDevice } from "../block/device.js";
+import type { ConnectedVolume, ConnectVolumeRequest } from "../initiator/connect-volume.js";
 import type { BindOptions, BoundBackend, BoundDevice } from "../nbd/bind.js";
-import type { SessionStatus } from "./api.js";
-
-/** What it takes to reach a LUN. */
-export interface ConnectRequest {
-  readonly portals: readonly PortalAddress[];
-  readonly targetName: string;
-  readonly lun: number;
-  /** Empty: any device. */
-  readonly expectedId: string;
-  readonly initiatorName: string;
-  /** The same for the life of the volume's record: the next login takes the place of the last. */
-  readonly isid: Buffer;
-  readonly chap?: ChapCredentials;
-  readonly headerDigest: DigestChoice;
-  readonly dataDigest: DigestChoice;
-}
-
-/** A LUN that is reached, with its sessions. */
-export interface ConnectedVolume {
-  readonly device: BlockDevice;
-  sessions(): readonly SessionStatus[];
-  /** Reads the capacity again; resolves with what the device says now. */
-  refresh(): Promise<BlockDeviceInfo>;
-  /** Logs out. Operations outstanding settle first. */
-  close(): Promise<void>;
-}
 
 /** Reaches LUNs: initiator/connect-volume.ts with its dependencies. */
 export interface VolumeConnector {
-  connect(request: ConnectRequest, signal?: AbortSignal): Promise<ConnectedVolume>;
+  connect(request: ConnectVolumeRequest, signal?: AbortSignal): Promise<ConnectedVolume>;
 }
 
 /** Which device is meant, and how the kernel is to get it. */

@@ -1,3 +1,4 @@
+import { createDeferred } from "../base/deferred.js";
 import { errorMessage } from "../base/errors.js";
 import type { AttachedVolume, AttachRequest, DataplaneApi, DataplaneEvent, VolumeStatus } from "./api.js";
 import { checkAttachRequest, checkVolumeHandle } from "./check-request.js";
@@ -35,6 +36,8 @@ export class VolumeManager implements DataplaneApi {
   readonly #events: EventLog;
   readonly #deps: VolumeManagerDependencies;
   readonly #stopping = new AbortController();
+  /** Calls that come before the records are read wait for it. */
+  readonly #started = createDeferred<undefined>();
 
   constructor(options: VolumeManagerOptions, dependencies: VolumeManagerDependencies) {
     this.#deps = dependencies;
@@ -53,11 +56,23 @@ export class VolumeManager implements DataplaneApi {
    * request. Throws STATE_FAILED.
    */
   async start(): Promise<void> {
-    await this.#registry.load();
-    for (const { fileName, reason, path } of this.#registry.damaged) {
-      this.#events.add("", "record-damaged", `the volume record ${fileName} cannot be used (${reason}); it is ${path}`);
+    // Without a caller that waits, a failure is told to the one who started it alone.
+    this.#started.promise.catch(() => undefined);
+    try {
+      await this.#registry.load();
+      for (const { fileName, reason, path } of this.#registry.damaged) {
+        this.#events.add(
+          "",
+          "record-damaged",
+          `the volume record ${fileName} cannot be used (${reason}); it is ${path}`,
+        );
+      }
+      await this.#reconciler.start();
+      this.#started.resolve(undefined);
+    } catch (error) {
+      this.#started.reject(error);
+      throw error;
     }
-    await this.#reconciler.start();
   }
 
   /**
@@ -77,6 +92,7 @@ export class VolumeManager implements DataplaneApi {
 
   async attach(request: AttachRequest, signal?: AbortSignal): Promise<AttachedVolume> {
     checkAttachRequest(request);
+    await this.#started.promise;
     const volume = this.#registry.take(request.volumeHandle);
     try {
       return await this.#alone(volume, signal, (both) => this.#operations.attach(volume, request, both));
@@ -87,6 +103,7 @@ export class VolumeManager implements DataplaneApi {
 
   async detach(volumeHandle: string, signal?: AbortSignal): Promise<void> {
     checkVolumeHandle(volumeHandle);
+    await this.#started.promise;
     const volume = this.#registry.get(volumeHandle);
     if (volume === undefined) return;
     // A volume that is being brought back is not waited for; if the detach fails, the reconciler begins anew.
@@ -95,7 +112,7 @@ export class VolumeManager implements DataplaneApi {
   }
 
   async resize(volumeHandle: string, signal?: AbortSignal): Promise<AttachedVolume> {
-    const volume = this.#find(volumeHandle);
+    const volume = await this.#find(volumeHandle);
     return this.#alone(volume, signal, (both) => this.#operations.resize(volume, both));
   }
 
@@ -103,17 +120,19 @@ export class VolumeManager implements DataplaneApi {
     if (!/^[a-z0-9._-]{1,64}$/.test(fsType)) {
       throw new DataplaneError("VOLUME_INVALID", "the file system type has 1 to 64 of the characters a-z 0-9 . _ -");
     }
-    const volume = this.#find(volumeHandle);
+    const volume = await this.#find(volumeHandle);
     await this.#alone(volume, undefined, () => this.#operations.markFormatted(volume, fsType));
   }
 
-  get(volumeHandle: string): Promise<VolumeStatus | undefined> {
-    return Promise.resolve(this.#registry.get(volumeHandle)?.status());
+  async get(volumeHandle: string): Promise<VolumeStatus | undefined> {
+    await this.#started.promise;
+    return this.#registry.get(volumeHandle)?.status();
   }
 
-  list(): Promise<readonly VolumeStatus[]> {
+  async list(): Promise<readonly VolumeStatus[]> {
+    await this.#started.promise;
     const statuses = this.#registry.all().map((volume) => volume.status());
-    return Promise.resolve(statuses.filter((status) => status !== undefined));
+    return statuses.filter((status) => status !== undefined);
   }
 
   watch(signal: AbortSignal): AsyncIterable<DataplaneEvent> {
@@ -125,7 +144,8 @@ export class VolumeManager implements DataplaneApi {
     return this.#events.recent();
   }
 
-  #find(volumeHandle: string): Volume {
+  async #find(volumeHandle: string): Promise<Volume> {
+    await this.#started.promise;
     const volume = this.#registry.get(volumeHandle);
     if (volume?.record !== undefined) return volume;
     throw new DataplaneError(

@@ -1,7 +1,7 @@
 import { Mutex } from "../base/mutex.js";
 import type { AttachedVolume, VolumeStatus } from "./api.js";
+import type { ConnectedVolume } from "../initiator/connect-volume.js";
 import type { BoundDevice } from "../nbd/bind.js";
-import type { ConnectedVolume } from "./ports.js";
 import type { VolumeRecord } from "./volume-record.js";
 import { nextVolumeState, type VolumeInput, type VolumeMachineState } from "./volume-state.js";
 
