@@ -1,5 +1,6 @@
 import { byteAt, hasBit, readU64Rounded, requireBytes } from "./bytes.js";
-import { ScsiOpcode } from "./opcodes.js";
+import { ScsiError } from "./errors.js";
+import { commandName, ScsiOpcode } from "./opcodes.js";
 
 /** What a medium access command asks, whatever its length. */
 export interface BlockCommand {
@@ -34,6 +35,7 @@ export function cdbLengthBytes(opcode: number): number {
 /**
  * The range of READ, WRITE, VERIFY, WRITE AND VERIFY, SYNCHRONIZE CACHE, PRE-FETCH, WRITE SAME, COMPARE AND WRITE and
  * their kin in their 6, 10, 12 and 16 byte forms (SBC-4 §5). READ(6) and WRITE(6) with length 0 mean 256 blocks.
+ * Fails with ScsiError on a cut CDB and on commands without a range.
  */
 export function parseBlockCommand(cdb: Buffer): BlockCommand {
   const opcode = byteAt(cdb, 0);
@@ -43,6 +45,9 @@ export function parseBlockCommand(cdb: Buffer): BlockCommand {
     const length = byteAt(cdb, 4);
     const lba = cdb.readUIntBE(1, 3) & 0x1f_ffff;
     return { lba, blocks: length === 0 ? 256 : length, fua: false, dpo: false, protect: 0 };
+  }
+  if (lengthBytes < 10) {
+    throw new ScsiError("SCSI_DATA_INVALID", `${commandName(cdb)} names no range of blocks`, { details: { opcode } });
   }
   const flags = { fua: hasBit(cdb, 1, 0x08), dpo: hasBit(cdb, 1, 0x10), protect: byteAt(cdb, 1) >>> 5 };
   if (opcode === ScsiOpcode.compareAndWrite) {
