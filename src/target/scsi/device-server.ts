@@ -16,11 +16,13 @@ import {
 } from "./check-condition.js";
 import { ScsiCommand, type CommandSpec, type ScsiCommandDependencies } from "./command.js";
 import { BLOCK_COMMANDS } from "./commands/block-commands.js";
+import { COPY_COMMANDS } from "./commands/copy-commands.js";
 import { absentInquiry, INQUIRY_COMMANDS } from "./commands/inquiry-commands.js";
 import { MODE_COMMANDS } from "./commands/mode-commands.js";
 import { OPCODE_COMMANDS } from "./commands/opcode-commands.js";
 import { PRIMARY_COMMANDS } from "./commands/primary-commands.js";
 import { RESERVATION_COMMANDS } from "./commands/reservation-commands.js";
+import { SANITIZE_COMMANDS } from "./commands/sanitize-commands.js";
 import { THIN_COMMANDS } from "./commands/thin-commands.js";
 import type { LogicalUnit } from "./logical-unit.js";
 import type { Nexus } from "./nexus.js";
@@ -66,6 +68,8 @@ const SPECS: readonly CommandSpec[] = [
   ...BLOCK_COMMANDS,
   ...THIN_COMMANDS,
   ...RESERVATION_COMMANDS,
+  ...COPY_COMMANDS,
+  ...SANITIZE_COMMANDS,
 ];
 
 /** By opcode: the command itself, or its service actions. */

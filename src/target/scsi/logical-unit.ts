@@ -27,6 +27,13 @@ export type MediumState =
   | { readonly kind: "sanitizing"; progress: number }
   | { readonly kind: "sanitize-failed" };
 
+/** Status as COPY STATUS has it: 0 in progress, 1 done, 2 failed. */
+export interface CopyResults {
+  readonly listId: number;
+  status: number;
+  segmentsDone: number;
+}
+
 /** Our limit on one transfer: large enough to be no limit, small enough that 128 of them fit in memory. */
 export const MAX_TRANSFER_BYTES = 8_388_608;
 
@@ -50,6 +57,8 @@ export class LogicalUnit {
   medium: MediumState = { kind: "ready" };
   /** RESERVE(6): the port that holds the whole unit. */
   legacyHolder: string | undefined;
+  /** What the last EXTENDED COPY of each port came to, until it is asked for. */
+  readonly copyResults = new Map<string, CopyResults>();
   /** Ports that prevent medium removal. */
   readonly removalPreventers = new Set<string>();
   readonly #knownPorts = new Set<string>();
@@ -107,6 +116,7 @@ export class LogicalUnit {
   nexusLost(portName: string): void {
     if (this.legacyHolder === portName) this.legacyHolder = undefined;
     this.removalPreventers.delete(portName);
+    this.copyResults.delete(portName);
     this.attentions.forget(portName);
   }
 

@@ -4,6 +4,7 @@ import type { CommandSpec, ScsiCommand } from "../command.js";
 import type { LogicalUnit } from "../logical-unit.js";
 import type { Nexus } from "../nexus.js";
 import { ATOMIC_MAX_BLOCKS } from "./block-commands.js";
+import { canBlockErase } from "./sanitize-commands.js";
 import { MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS } from "./thin-commands.js";
 
 const VENDOR = "HAWSER";
@@ -104,9 +105,10 @@ function blockLimits(unit: LogicalUnit): Buffer {
 }
 
 /** Block device characteristics, SBC-4 §6.6.2: not rotating, no form factor. */
-function blockCharacteristics(): Buffer {
+function blockCharacteristics(unit: LogicalUnit): Buffer {
   const data = Buffer.alloc(60);
   data.writeUInt16BE(1, 0);
+  if (canBlockErase(unit)) data[3] = 0x40; // WABEREQ 01b: erased blocks can be read
   data[4] = 0x02; // FUAB: SYNCHRONIZE CACHE reaches the medium
   return data;
 }
@@ -141,7 +143,7 @@ function vpdPage(command: ScsiCommand, page: number): Buffer {
       case 0xb0:
         return blockLimits(unit);
       case 0xb1:
-        return blockCharacteristics();
+        return blockCharacteristics(unit);
       case 0xb2:
         return logicalBlockProvisioning(unit);
       default:

@@ -44,6 +44,9 @@ function executeReadCapacity16(command: ScsiCommand): Buffer {
 function executeStartStop(command: ScsiCommand): undefined {
   const { cdb, unit } = command;
   const flags = byteAt(cdb, 4);
+  if (unit.medium.kind === "sanitizing") {
+    throw new CheckCondition(Condition.sanitizeInProgress, { keySpecific: progress(unit.medium.progress) });
+  }
   const powerCondition = flags >>> 4;
   if (powerCondition !== 0) {
     const isKnown = powerCondition <= 3 || powerCondition === 7 || powerCondition === 0xa || powerCondition === 0xb;
