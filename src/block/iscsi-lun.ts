@@ -164,7 +164,9 @@ export class IscsiLun implements BlockDevice {
       return;
     }
     for (const batch of unmapBatches(blocks, profile)) {
-      await this.#run({ cdb: unmap(unmapListBytes(batch.length)), dataOut: encodeUnmapList(batch) });
+      const dataOut = encodeUnmapList(batch);
+      // Some targets report the list as a residual although they have worked it off.
+      await this.#run({ cdb: unmap(unmapListBytes(batch.length)), dataOut, allowUnderflow: true });
     }
   }
 

@@ -120,20 +120,6 @@ export class Connection implements ChannelUser {
     this.channel.send(exchange.build(this.#window.nextCmdSn, this.#expStatSn));
   }
 
-  /** Fills a hole in the command sequence that a Reject has left (RFC 7143 §7.3). */
-  plugCommandGap(cmdSn: number): void {
-    this.channel.send({
-      type: "nop-out",
-      isImmediate: false,
-      lun: { high: 0, low: 0 },
-      initiatorTaskTag: RESERVED_TAG,
-      targetTransferTag: RESERVED_TAG,
-      cmdSn,
-      expStatSn: this.#expStatSn,
-      data: NO_DATA,
-    });
-  }
-
   placeData(header: Buffer, lengthBytes: number): Buffer | undefined {
     if (((header[0] ?? 0) & 0x3f) !== Opcode.scsiDataIn) return undefined;
     const record = this.#taskOf(header.readUInt32BE(16), "Data-In");

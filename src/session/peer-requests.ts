@@ -1,5 +1,5 @@
-import { formatLun } from "../base/lun.js";
-import { AsyncEvent, BHS_BYTES, Opcode, RejectReason } from "../wire/constants.js";
+import { LUN_ZERO, formatLun } from "../base/lun.js";
+import { AsyncEvent, BHS_BYTES, Opcode, RESERVED_TAG, RejectReason } from "../wire/constants.js";
 import type { AsyncMessagePdu, RejectPdu } from "../wire/pdu.js";
 import type { Connection } from "./connection.js";
 import { SessionError, protocolError } from "./errors.js";
@@ -8,6 +8,7 @@ import type { SessionContext } from "./session-context.js";
 import { MAX_TEXT_NEGOTIATION_BYTES } from "../base/limits.js";
 
 const MS_PER_SECOND = 1000;
+const NO_DATA = Buffer.alloc(0);
 
 /** Acts on an Asynchronous Message (RFC 7143 §11.9.1). Throws SessionError when the connection must end. */
 export function handleAsyncMessage(context: SessionContext, connection: Connection, pdu: AsyncMessagePdu): void {
@@ -82,6 +83,27 @@ export function handleReject(context: SessionContext, connection: Connection, pd
   if (record === undefined) throw protocolError("§11.17", "Reject of a PDU that we did not send");
   // An instantiated task is answered by a SCSI Response after the Reject (§11.17.1): that answer decides.
   if (opcode !== Opcode.scsiCommand || dispatcher.window.isAcknowledged(record.cmdSn)) return;
-  connection.plugCommandGap(record.cmdSn);
+  plugCommandGap(context, connection, record.cmdSn);
   dispatcher.complete(record, { kind: "failed", error });
+}
+
+/** A hole in the command sequence stops the target; a ping with the missing number fills it (RFC 7143 §7.3). */
+function plugCommandGap({ controls, timers }: SessionContext, connection: Connection, cmdSn: number): void {
+  const tag = controls.allocateTag();
+  const plug = controls.run(
+    connection,
+    { tag, what: "NOP-Out", timeoutMs: timers.nopTimeoutMs },
+    (_nextCmdSn, expStatSn) => ({
+      type: "nop-out",
+      isImmediate: false,
+      lun: LUN_ZERO,
+      initiatorTaskTag: tag,
+      targetTransferTag: RESERVED_TAG,
+      cmdSn,
+      expStatSn,
+      data: NO_DATA,
+    }),
+  );
+  // If it does not work the window stays shut, and the keepalive or a task's deadline ends the connection.
+  plug.catch(() => undefined);
 }

@@ -4,7 +4,8 @@ import type { Connection } from "./connection.js";
 import type { ControlExchanges } from "./control-exchanges.js";
 import type { TaskDispatcher } from "./dispatcher.js";
 import { SessionError } from "./errors.js";
-import type { SessionEvent, SessionState } from "./session-events.js";
+import type { SessionEvent } from "./session-events.js";
+import type { SessionState } from "./session-state.js";
 import type { SessionDependencies, SessionTimers } from "./session-options.js";
 
 /** What the parts of a session share. */

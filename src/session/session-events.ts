@@ -1,12 +1,7 @@
 import type { PortalAddress } from "../base/access.js";
 import type { AppError } from "../base/errors.js";
 import type { Lun } from "../base/lun.js";
-
-/**
- * `connecting` the first login; `ready` commands flow; `draining` the target asked us to log out; `recovering` no
- * connection; `verifying` connected again, guards are looking; `closing` logging out for good; `closed` the end.
- */
-export type SessionState = "connecting" | "ready" | "draining" | "recovering" | "verifying" | "closing" | "closed";
+import type { SessionState } from "./session-state.js";
 
 export type SessionEvent =
   | { readonly kind: "connected"; readonly portal: PortalAddress; readonly tsih: number }

@@ -20,7 +20,8 @@ import { handleAsyncMessage, handleReject } from "./peer-requests.js";
 import { PortalCycle } from "./portal-cycle.js";
 import type { ReinstatementGuard } from "./reinstatement-guard.js";
 import type { SessionContext } from "./session-context.js";
-import type { SessionEvent, SessionSnapshot, SessionState } from "./session-events.js";
+import type { SessionEvent, SessionSnapshot } from "./session-events.js";
+import { type SessionState, SessionStateMachine } from "./session-state.js";
 import { type LoggedIn, logIn } from "./session-login.js";
 import {
   DEFAULT_SESSION_TIMERS,
@@ -37,17 +38,6 @@ import { exchangeText } from "./text-exchange.js";
 const DEFAULT_MAX_TASKS = 256;
 const LEADING_CONNECTION_ID = 0;
 const FIRST_CMD_SN = 1;
-
-/** Which state may follow which. */
-const transitions: Readonly<Record<SessionState, readonly SessionState[]>> = {
-  connecting: ["ready", "closed"],
-  ready: ["draining", "recovering", "closing", "closed"],
-  draining: ["recovering", "closing", "closed"],
-  recovering: ["verifying", "closed"],
-  verifying: ["ready", "recovering", "closing", "closed"],
-  closing: ["closed"],
-  closed: [],
-};
 
 /**
  * An iSCSI session (RFC 7143) as an initiator has it: one connection now, ErrorRecoveryLevel 0. Commands given to it
@@ -69,8 +59,7 @@ export class Session {
   readonly #keepalive: Keepalive;
   readonly #guards = new Set<ReinstatementGuard>();
   readonly #textTurn = new Mutex();
-  #state: SessionState = "connecting";
-  #reason = "";
+  readonly #machine = new SessionStateMachine();
   #loggedIn: LoggedIn | undefined;
   #connection: Connection | undefined;
   #reconnects = 0;
@@ -117,7 +106,7 @@ export class Session {
   }
 
   get state(): SessionState {
-    return this.#state;
+    return this.#machine.state;
   }
 
   /** Takes a command; see ScsiTask for its end. Never throws, never calls back before it returns. */
@@ -166,12 +155,12 @@ export class Session {
    * the same.
    */
   async logout(): Promise<void> {
-    if (this.#state === "closed" || this.#state === "closing") return;
+    if (this.#machine.state === "closed" || this.#machine.state === "closing") return;
     if (this.#connection === undefined) {
       this.close();
       return;
     }
-    this.#moveTo("closing", "logging out");
+    this.#machine.moveTo("closing", "logging out");
     this.#dispatcher.setRefusal(closedError());
     this.#dispatcher.setGate("shut");
     this.#dispatcher.failWaiting(closedError());
@@ -184,8 +173,8 @@ export class Session {
 
   /** Ends the session now: the connection is cut, all tasks fail with SESSION_CLOSED. Can be called again. */
   close(reason?: AppError): void {
-    if (this.#state === "closed") return;
-    this.#moveTo("closed", reason?.message ?? "closed");
+    if (this.#machine.state === "closed") return;
+    this.#machine.moveTo("closed", reason?.message ?? "closed");
     const error = closedError(reason);
     this.#sweepTimer?.cancel();
     this.#recovery.stop(error);
@@ -201,8 +190,8 @@ export class Session {
 
   status(): SessionSnapshot {
     return takeSnapshot({
-      state: this.#state,
-      reason: this.#reason,
+      state: this.#machine.state,
+      reason: this.#machine.reason,
       options: this.#options,
       loggedIn: this.#loggedIn,
       reconnects: this.#reconnects,
@@ -218,7 +207,7 @@ export class Session {
     }
     this.#take(loggedIn);
     if (loggedIn.channel.isOver) throw new SessionError("SESSION_CONNECTION_LOST", "the connection was lost at once");
-    this.#moveTo("ready", "");
+    this.#machine.moveTo("ready", "");
     this.#armSweep();
     this.#dispatcher.setGate("open");
     const { portal, tsih } = this.status();
@@ -262,7 +251,7 @@ export class Session {
 
   async #adopt(loggedIn: LoggedIn, signal: AbortSignal): Promise<void> {
     const before = this.#loggedIn;
-    this.#moveTo("verifying", "looking at what is behind the new connection");
+    this.#machine.moveTo("verifying", "looking at what is behind the new connection");
     const connection = this.#take(loggedIn);
     if (before !== undefined) await fenceOldNexus(this.#context, before.result, loggedIn.result, signal);
     this.#dispatcher.setGate("probes");
@@ -289,7 +278,7 @@ export class Session {
 
   #resume({ portal, result: { tsih } }: LoggedIn, outageMs: number): void {
     this.#reconnects += 1;
-    this.#moveTo("ready", "");
+    this.#machine.moveTo("ready", "");
     this.#dispatcher.setRefusal(undefined);
     this.#logger.info("session is back", { portal: formatPortal(portal), tsih, outageMs: Math.round(outageMs) });
     this.events.emit({ kind: "reconnected", portal, tsih, outageMs });
@@ -300,13 +289,13 @@ export class Session {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
     this.#controls.failAll(connection, reason);
-    if (this.#state === "closing" || this.#options.sessionType === "Discovery") {
+    if (this.#machine.state === "closing" || this.#options.sessionType === "Discovery") {
       this.close(reason);
       return;
     }
     const portal = this.#loggedIn?.portal ?? this.#options.portal;
     const wait = connection.parameters.defaultTime2Wait * 1000;
-    this.#moveTo("recovering", reason.message);
+    this.#machine.moveTo("recovering", reason.message);
     this.#logger.warn("connection lost", { portal: formatPortal(portal), code: reason.code, reason: reason.message });
     this.#dispatcher.detach(
       new SessionError("SESSION_TASK_LOST", `the connection was lost while the command ran: ${reason.message}`, {
@@ -326,7 +315,7 @@ export class Session {
   }
 
   #createContext(): SessionContext {
-    const state = (): SessionState => this.#state;
+    const state = (): SessionState => this.#machine.state;
     const connection = (): Connection | undefined => this.#connection;
     return {
       timers: this.#timers,
@@ -380,14 +369,14 @@ export class Session {
   #onAttemptFailed(attempt: number, reason: AppError): void {
     const portal = this.#portals.current.begin();
     this.#portals.advance();
-    this.#reason = reason.message;
+    this.#machine.explain(reason.message);
     this.#logger.warn("reconnecting failed", { portal: formatPortal(portal), attempt, reason: reason.message });
     this.events.emit({ kind: "reconnect-failed", portal, attempt, reason });
   }
 
   #beginLogoutOnRequest(timeLimitMs: number): void {
-    if (this.#state !== "ready") return;
-    this.#moveTo("draining", "the target asked us to log out");
+    if (this.#machine.state !== "ready") return;
+    this.#machine.moveTo("draining", "the target asked us to log out");
     this.#dispatcher.setGate("shut");
     void logOutOnRequest(this.#context, timeLimitMs);
   }
@@ -398,14 +387,8 @@ export class Session {
       const nowMs = this.#dependencies.clock.nowMs();
       for (const record of this.#dispatcher.sweep(nowMs)) this.#escalation.begin(record);
       if (this.#options.sessionType !== "Discovery") this.#keepalive.check(nowMs);
-      if (this.#state !== "closed") this.#armSweep();
+      if (this.#machine.state !== "closed") this.#armSweep();
     });
-  }
-
-  #moveTo(state: SessionState, reason: string): void {
-    assert(transitions[this.#state].includes(state), `session cannot go from ${this.#state} to ${state}`);
-    this.#state = state;
-    this.#reason = reason;
   }
 }
 

@@ -1,5 +1,6 @@
 import type { TaskDispatcher } from "./dispatcher.js";
-import type { SessionSnapshot, SessionState } from "./session-events.js";
+import type { SessionSnapshot } from "./session-events.js";
+import type { SessionState } from "./session-state.js";
 import type { LoggedIn } from "./session-login.js";
 import type { SessionOptions } from "./session-options.js";
 

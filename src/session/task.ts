@@ -16,7 +16,10 @@ export interface ScsiTask {
   readonly attribute?: TaskAttribute | undefined;
   /** From the moment it is sent; default `SessionTimers.taskTimeoutMs`. A task that waits for a path has no deadline. */
   readonly timeoutMs?: number | undefined;
-  /** The answer may be shorter than the buffer (INQUIRY, MODE SENSE); default no: a short transfer fails. */
+  /**
+   * The answer may be shorter than the buffer (INQUIRY, MODE SENSE), or the target may leave parts of a parameter list
+   * unused (UNMAP); default no: a short transfer fails.
+   */
   readonly allowUnderflow?: boolean | undefined;
   /** May be sent again after the connection was lost; default yes. Set to false for what must not happen twice. */
   readonly isRetryable?: boolean | undefined;

@@ -1,0 +1,271 @@
+import type { Clock } from "../../src/base/clock.js";
+import { LUN_ZERO } from "../../src/base/lun.js";
+import type { ByteStream, Endpoint, Listener } from "../../src/transport/transport.js";
+import { LoginStage, RESERVED_TAG } from "../../src/wire/constants.js";
+import { decodePdu } from "../../src/wire/decode.js";
+import { encodePdu } from "../../src/wire/encode.js";
+import { Framer } from "../../src/wire/framer.js";
+import type { LoginRequestPdu, Pdu, ScsiCommandPdu, TargetPdu } from "../../src/wire/pdu.js";
+import { decodeTextKeys, encodeTextKeys } from "../../src/wire/text-keys.js";
+
+const NO_DATA = Buffer.alloc(0);
+const SEQUENCE_FIELDS = ["statSn", "expCmdSn", "maxCmdSn"] as const;
+type WithoutSequence<T> = T extends unknown ? Omit<T, (typeof SEQUENCE_FIELDS)[number]> : never;
+/** A target PDU whose sequence numbers the connection fills in unless the test gives its own. */
+export type ScriptedPdu = WithoutSequence<TargetPdu> & {
+  readonly statSn?: number;
+  readonly expCmdSn?: number;
+  readonly maxCmdSn?: number;
+};
+
+export interface ScriptedTargetOptions {
+  readonly endpoint: Endpoint;
+  /** Answers of the operational stage. */
+  readonly keys?: Readonly<Record<string, string>>;
+  readonly portalGroupTag?: number;
+  /** Commands the target takes beyond those it has received. */
+  readonly windowSize?: number;
+  /** What happens to every PDU in full feature phase; default: it is only recorded. */
+  readonly onPdu?: (connection: ScriptedConnection, pdu: Pdu) => void;
+}
+
+/** A target that says what a test tells it to say: login is played by itself, everything after it by the test. */
+export class ScriptedTarget {
+  readonly connections: ScriptedConnection[] = [];
+  readonly options: ScriptedTargetOptions;
+  onPdu: NonNullable<ScriptedTargetOptions["onPdu"]>;
+  /** Status class and detail for the next logins; undefined lets them in. */
+  loginRefusal: { readonly statusClass: number; readonly statusDetail: number; readonly address?: string } | undefined;
+  keys: Readonly<Record<string, string>>;
+  #nextTsih = 1;
+
+  private constructor(options: ScriptedTargetOptions) {
+    this.options = options;
+    this.keys = options.keys ?? {};
+    this.onPdu = options.onPdu ?? ((): void => undefined);
+  }
+
+  static async listen(listener: Listener, options: ScriptedTargetOptions): Promise<ScriptedTarget> {
+    const target = new ScriptedTarget(options);
+    await listener.listen(options.endpoint, (stream) => {
+      target.connections.push(new ScriptedConnection(stream, target));
+    });
+    return target;
+  }
+
+  /** The latest connection. */
+  get connection(): ScriptedConnection {
+    return this.connections.at(-1)!;
+  }
+
+  takeTsih(): number {
+    this.#nextTsih += 1;
+    return this.#nextTsih - 1;
+  }
+}
+
+export class ScriptedConnection {
+  readonly logins: LoginRequestPdu[] = [];
+  /** PDUs received in full feature phase. */
+  readonly received: Pdu[] = [];
+  isClosed = false;
+  statSn = 100;
+  expCmdSn = 0;
+  readonly #stream: ByteStream;
+  readonly #target: ScriptedTarget;
+  readonly #framer: Framer;
+  #digests = { header: false, data: false };
+  #isFullFeature = false;
+
+  constructor(stream: ByteStream, target: ScriptedTarget) {
+    this.#stream = stream;
+    this.#target = target;
+    this.#framer = new Framer(
+      { maxDataSegmentLength: 1 << 24, digests: this.#digests },
+      {
+        placeData: () => undefined,
+        onPdu: (raw) => this.#receive(decodePdu(Buffer.from(raw.header), raw.ahs, raw.data)),
+      },
+    );
+    stream.start({
+      onData: (chunk) => this.#framer.push(chunk),
+      onClose: () => (this.isClosed = true),
+    });
+  }
+
+  /** Sends a PDU; the sequence numbers are right unless given. A PDU that has a status number uses it up. */
+  send(pdu: ScriptedPdu): void {
+    const isUnnumbered =
+      pdu.type === "ready-to-transfer" ||
+      (pdu.type === "nop-in" && pdu.initiatorTaskTag === RESERVED_TAG) ||
+      (pdu.type === "scsi-data-in" && !pdu.hasStatus);
+    const full = {
+      statSn: this.statSn,
+      expCmdSn: this.expCmdSn,
+      maxCmdSn: (this.expCmdSn + (this.#target.options.windowSize ?? 32) - 1) >>> 0,
+      ...pdu,
+    } as TargetPdu;
+    if (!isUnnumbered) this.statSn = (full.statSn + 1) >>> 0;
+    this.sendBytes(encodePdu(full, this.#digests));
+  }
+
+  sendBytes(chunks: readonly Buffer[]): void {
+    this.#stream.write(chunks.map((chunk) => Buffer.from(chunk)));
+  }
+
+  /** A SCSI Response. */
+  respond(
+    command: { readonly initiatorTaskTag: number },
+    response: {
+      readonly status?: number;
+      readonly response?: number;
+      readonly sense?: Buffer;
+      readonly underflow?: number;
+      readonly overflow?: number;
+      readonly data?: Buffer;
+      readonly statSn?: number;
+    } = {},
+  ): void {
+    const { sense } = response;
+    const framed = sense === undefined ? NO_DATA : Buffer.concat([Buffer.from([0, sense.length]), sense]);
+    this.send({
+      type: "scsi-response",
+      response: response.response ?? 0,
+      status: response.status ?? 0,
+      initiatorTaskTag: command.initiatorTaskTag,
+      snackTag: 0,
+      expDataSn: 0,
+      isBidirectionalOverflow: false,
+      isBidirectionalUnderflow: false,
+      isOverflow: response.overflow !== undefined,
+      isUnderflow: response.underflow !== undefined,
+      bidirectionalResidualCount: 0,
+      residualCount: response.underflow ?? response.overflow ?? 0,
+      data: response.data ?? framed,
+      ...(response.statSn === undefined ? {} : { statSn: response.statSn }),
+    });
+  }
+
+  /** One Data-In; with `status` the last one of its command. */
+  dataIn(
+    command: { readonly initiatorTaskTag: number },
+    part: {
+      readonly data: Buffer;
+      readonly bufferOffset?: number;
+      readonly dataSn?: number;
+      readonly status?: number;
+      readonly underflow?: number;
+    },
+  ): void {
+    this.send({
+      type: "scsi-data-in",
+      isFinal: part.status !== undefined,
+      isAcknowledgeRequested: false,
+      hasStatus: part.status !== undefined,
+      isOverflow: false,
+      isUnderflow: part.underflow !== undefined,
+      status: part.status ?? 0,
+      lun: LUN_ZERO,
+      initiatorTaskTag: command.initiatorTaskTag,
+      targetTransferTag: RESERVED_TAG,
+      dataSn: part.dataSn ?? 0,
+      bufferOffset: part.bufferOffset ?? 0,
+      residualCount: part.underflow ?? 0,
+      data: part.data,
+    });
+  }
+
+  readyToTransfer(
+    command: ScsiCommandPdu,
+    part: { readonly r2tSn: number; readonly offset: number; readonly length: number; readonly tag: number },
+  ): void {
+    this.send({
+      type: "ready-to-transfer",
+      lun: command.lun,
+      initiatorTaskTag: command.initiatorTaskTag,
+      targetTransferTag: part.tag,
+      r2tSn: part.r2tSn,
+      bufferOffset: part.offset,
+      desiredDataTransferLength: part.length,
+    });
+  }
+
+  /** What was received of one type. */
+  ofType<T extends Pdu["type"]>(type: T): Extract<Pdu, { type: T }>[] {
+    return this.received.filter((pdu): pdu is Extract<Pdu, { type: T }> => pdu.type === type);
+  }
+
+  close(): void {
+    this.#stream.destroy();
+  }
+
+  #receive(pdu: Pdu): void {
+    if (!this.#isFullFeature) {
+      if (pdu.type !== "login-request") throw new Error(`${pdu.type} before the full feature phase`);
+      this.#login(pdu);
+      return;
+    }
+    this.received.push(pdu);
+    if ("cmdSn" in pdu && "isImmediate" in pdu && !pdu.isImmediate && pdu.cmdSn === this.expCmdSn) {
+      this.expCmdSn = (this.expCmdSn + 1) >>> 0;
+    }
+    this.#target.onPdu(this, pdu);
+  }
+
+  #login(request: LoginRequestPdu): void {
+    this.logins.push(request);
+    this.expCmdSn = request.cmdSn;
+    const { loginRefusal, options } = this.#target;
+    const isSecurity = request.currentStage === LoginStage.securityNegotiation;
+    const isLast = request.nextStage === LoginStage.fullFeature && request.isTransit;
+    const answers: [string, string][] = [];
+    if (loginRefusal !== undefined) {
+      if (loginRefusal.address !== undefined) answers.push(["TargetAddress", loginRefusal.address]);
+    } else if (isSecurity) {
+      answers.push(["TargetPortalGroupTag", String(options.portalGroupTag ?? 1)], ["AuthMethod", "None"]);
+    } else {
+      answers.push(...this.#operationalAnswers(decodeTextKeys(request.data)));
+    }
+    this.send({
+      type: "login-response",
+      isTransit: loginRefusal === undefined && request.isTransit,
+      isContinued: false,
+      currentStage: request.currentStage,
+      nextStage: request.nextStage,
+      versionMax: 0,
+      versionActive: 0,
+      isid: request.isid,
+      tsih: isLast && loginRefusal === undefined ? this.#target.takeTsih() : 0,
+      initiatorTaskTag: request.initiatorTaskTag,
+      statusClass: loginRefusal?.statusClass ?? 0,
+      statusDetail: loginRefusal?.statusDetail ?? 0,
+      data: encodeTextKeys(answers),
+    });
+    if (isLast && loginRefusal === undefined) this.#enterFullFeature(answers);
+  }
+
+  /** Every offer is taken as it is, except where the test has its own answer. */
+  #operationalAnswers(offers: readonly (readonly [string, string])[]): [string, string][] {
+    const { keys } = this.#target;
+    const declared = new Set(["MaxRecvDataSegmentLength"]);
+    const answers = offers
+      .filter(([key]) => !declared.has(key))
+      .map(([key, value]): [string, string] => [key, keys[key] ?? value.split(",")[0] ?? ""]);
+    const declaration = keys["MaxRecvDataSegmentLength"];
+    if (declaration !== undefined) answers.push(["MaxRecvDataSegmentLength", declaration]);
+    return answers;
+  }
+
+  #enterFullFeature(answers: readonly (readonly [string, string])[]): void {
+    this.#isFullFeature = true;
+    const uses = (name: string): boolean => answers.some(([key, value]) => key === name && value === "CRC32C");
+    this.#digests = { header: uses("HeaderDigest"), data: uses("DataDigest") };
+    this.#framer.setDigests(this.#digests);
+  }
+}
+
+/** A moment in which everything that is due now happens. */
+export async function tick(clock: Clock & { advance(ms: number): Promise<void> }): Promise<void> {
+  await clock.advance(0);
+  await clock.advance(0);
+}
