@@ -5,7 +5,7 @@ import { CancelledError, TimeoutError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { formatPortal } from "../base/portal.js";
 import { formatEndpoint, toTransportError } from "./socket-errors.js";
-import { ReadBuffer, WRITE_HIGH_WATER_BYTES } from "./socket-reading.js";
+import { ReadBuffer, readInto, WRITE_HIGH_WATER_BYTES } from "./socket-reading.js";
 import { SocketStream } from "./socket-stream.js";
 import type { ByteStream, Dialer, DialOptions, Endpoint, Listener, ListeningSocket } from "./transport.js";
 import { TransportError } from "./transport.js";
@@ -47,6 +47,7 @@ export class TcpDialer implements Dialer {
 export class TcpListener implements Listener {
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #readBuffer = new ReadBuffer();
 
   constructor(dependencies: { readonly clock: Clock; readonly logger: Logger }) {
     this.#clock = dependencies.clock;
@@ -62,8 +63,12 @@ export class TcpListener implements Listener {
       pauseOnConnect: true,
       highWaterMark: WRITE_HIGH_WATER_BYTES,
     });
-    server.on("connection", (socket) => {
-      onConnection(new SocketStream(socket, tcpAddresses(socket), { clock: this.#clock }));
+    server.on("connection", (accepted) => {
+      const reader = this.#readBuffer.createReader();
+      const socket = readInto(accepted, reader.onread);
+      const stream = new SocketStream(socket, tcpAddresses(socket), { clock: this.#clock });
+      reader.attach(stream);
+      onConnection(stream);
     });
     return new Promise((resolve, reject) => {
       server.once("error", (error) => reject(toTransportError(error, `listening on ${formatEndpoint(endpoint)}`)));

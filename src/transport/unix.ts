@@ -6,7 +6,7 @@ import type { Clock } from "../base/clock.js";
 import { errorCode } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { formatEndpoint, toTransportError } from "./socket-errors.js";
-import { ReadBuffer, WRITE_HIGH_WATER_BYTES } from "./socket-reading.js";
+import { ReadBuffer, readInto, WRITE_HIGH_WATER_BYTES } from "./socket-reading.js";
 import { SocketStream } from "./socket-stream.js";
 import { whenConnected } from "./tcp.js";
 import type { ByteStream, Dialer, DialOptions, Endpoint, Listener, ListeningSocket } from "./transport.js";
@@ -57,6 +57,7 @@ export class UnixListener implements Listener {
   readonly #options: UnixListenerOptions;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #readBuffer = new ReadBuffer();
 
   constructor(options: UnixListenerOptions, dependencies: UnixDependencies & { readonly logger: Logger }) {
     this.#options = options;
@@ -69,8 +70,11 @@ export class UnixListener implements Listener {
     const action = `listening on ${path}`;
     const server = createServer({ pauseOnConnect: true, highWaterMark: WRITE_HIGH_WATER_BYTES });
     server.on("connection", (socket) => {
+      const reader = this.#readBuffer.createReader();
       const addresses = { localAddress: path, remoteAddress: "" };
-      onConnection(new SocketStream(socket, addresses, { clock: this.#clock }));
+      const stream = new SocketStream(readInto(socket, reader.onread), addresses, { clock: this.#clock });
+      reader.attach(stream);
+      onConnection(stream);
     });
     let inode: bigint;
     try {

@@ -41,6 +41,8 @@ describe("TCP", () => {
     const client = await new TcpDialer(dependencies).dial(socket.endpoint, { timeoutMs: 5_000 });
     expect(client.remoteAddress).toBe(`[::1]:${socket.endpoint.kind === "tcp" ? socket.endpoint.port : 0}`);
     expect(client.localAddress).toMatch(/^\[::1\]:\d+$/);
+    while (accepted.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(accepted[0]).toMatchObject({ localAddress: client.remoteAddress, remoteAddress: client.localAddress });
     client.destroy();
     for (const stream of accepted) stream.destroy();
     await socket.close();
