@@ -16,8 +16,8 @@ const initiatorFileSchema = z.object({ version: z.literal(1), initiatorName: z.s
 /** What names of nodes without a configured one begin with. */
 const INITIATOR_NAME_PREFIX = "iqn.2026-11.dev.hawser:";
 
-/** Longest node part: prefix, part, `;` and key stay within the 256 bytes of a node id. */
-const MAX_NODE_PART_CHARACTERS = 180;
+/** Longest node part: prefix, part, hash, `;` and key stay within the 256 bytes of a node id. */
+const MAX_NODE_PART_CHARACTERS = 170;
 
 /**
  * The node's X25519 key pair from `node.key` (0600) in the state directory, made once: several processes may ask at

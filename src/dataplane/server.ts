@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { chmod, lstat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import {
@@ -57,6 +58,8 @@ export class DataplaneServer {
   constructor(options: DataplaneServerOptions, dependencies: DataplaneServerDependencies) {
     this.#options = options;
     this.#deps = dependencies;
+    // One listener for each watcher, and watchers have their own bound.
+    setMaxListeners(0, this.#closing.signal);
     this.#server = new Server({
       "grpc.max_receive_message_length": MAX_CONTROL_MESSAGE_BYTES,
       "grpc.max_send_message_length": MAX_CONTROL_MESSAGE_BYTES,

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { createDeferred } from "../base/deferred.js";
 import { errorMessage } from "../base/errors.js";
 import type { AttachedVolume, AttachRequest, DataplaneApi, DataplaneEvent, VolumeStatus } from "./api.js";
@@ -41,6 +42,8 @@ export class VolumeManager implements DataplaneApi {
 
   constructor(options: VolumeManagerOptions, dependencies: VolumeManagerDependencies) {
     this.#deps = dependencies;
+    // One listener for each call under way.
+    setMaxListeners(0, this.#stopping.signal);
     this.#registry = new VolumeRegistry(dependencies);
     this.#events = new EventLog(dependencies);
     const shared = { ...dependencies, registry: this.#registry, events: this.#events };

@@ -68,17 +68,14 @@ export class FakeKernel {
       },
       list: () =>
         Promise.resolve([...this.devices.values()].map(({ devicePath, backendId }) => ({ devicePath, backendId }))),
-      discard: ({ backendId }) => {
+      discard: async ({ backendId }) => {
+        await Promise.resolve();
         const device = this.devices.get(backendId);
-        if (device === undefined) return Promise.resolve(false);
-        try {
-          refuseHeld(device);
-        } catch (error) {
-          return Promise.reject(error as Error);
-        }
+        if (device === undefined) return false;
+        refuseHeld(device);
         this.calls.push(`discard ${backendId}`);
         this.devices.delete(backendId);
-        return Promise.resolve(true);
+        return true;
       },
     };
   }
