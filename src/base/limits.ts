@@ -110,9 +110,6 @@ export const MAX_VOLUME_METADATA_BYTES = 1_048_576;
 /** Portals in one set of volume attributes: more is a mistake. */
 export const MAX_PORTALS_PER_VOLUME = 64;
 
-/** Mounts we take off one path before we give up: a stack that does not end is someone else mounting. */
-export const MAX_STACKED_UNMOUNTS = 16;
-
 /** Control requests (NOP, task management, text, logout) of one session that wait for an answer, late ones included. */
 export const MAX_CONTROL_EXCHANGES = 256;
 
