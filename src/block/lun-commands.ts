@@ -126,6 +126,8 @@ export class LunCommander {
         if (pending.isRetryable === false) throw this.#verdictError(pending, verdict);
         return this.#retry(pending, this.#verdictError(pending, verdict));
       case "other-path":
+        // A guard has other ways to wait: it lets the session look at another portal.
+        if (pending.isProbe === true) throw this.#verdictError(pending, verdict);
         return this.#retry(pending, this.#verdictError(pending, verdict));
       case "fail":
         throw this.#verdictError(pending, verdict);

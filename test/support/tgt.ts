@@ -28,7 +28,8 @@ export class Tgtd {
   readonly directory: string;
   readonly #controlPort: number;
   readonly #portals: readonly string[];
-  readonly #targets: readonly TgtTarget[];
+  /** What the next `launch` sets up. */
+  targets: readonly TgtTarget[];
   #process: ChildProcess | undefined;
 
   private constructor(controlPort: number, portals: readonly string[], targets: readonly TgtTarget[]) {
@@ -36,7 +37,7 @@ export class Tgtd {
     this.directory = mkdtempSync(join(tmpdir(), "hawser-tgt-"));
     this.#controlPort = controlPort;
     this.#portals = portals;
-    this.#targets = targets;
+    this.targets = targets;
   }
 
   /** `portals`: `127.0.0.1:PORT` or `[::1]:PORT`. `controlPort`: a number that no other tgtd of the machine has. */
@@ -78,7 +79,7 @@ export class Tgtd {
         await delay(50);
       }
     }
-    this.#targets.forEach((target, index) => this.#define(target, index));
+    this.targets.forEach((target, index) => this.#define(target, index));
   }
 
   /** Runs tgtadm for iscsi. */
