@@ -30,7 +30,7 @@ export interface AppErrorOptions {
 
 /**
  * Root of every error Hawser raises on purpose. `code` is stable and machine-readable
- * (`LOGIN_AUTH_FAILED`), `message` names the thing, the reason and, where there is one, the remedy.
+ * (`LOGIN_AUTHENTICATION_FAILED`), `message` names the thing, the reason and, where there is one, the remedy.
  */
 export class AppError extends Error {
   readonly code: string;
