@@ -50,13 +50,22 @@ export interface Filesystems {
   }): Promise<void>;
   /** Checks a file system that is not mounted; HOST_FILESYSTEM_DAMAGED when it needs a person. */
   checkFilesystem(request: CheckRequest): Promise<CheckResult>;
-  /** Makes the mounted file system as large as its device; nothing happens when it is. */
+  /** Makes the mounted file system as large as its device; nothing happens when it is. ext4 needs CAP_SYS_RESOURCE. */
   growFilesystem(request: {
     readonly devicePath: string;
     readonly mountPoint: string;
     readonly fsType: FilesystemType;
     readonly signal?: AbortSignal;
   }): Promise<void>;
+  /**
+   * Makes a file system that is not mounted as large as its device, after a full check. Only ext4 can be grown so:
+   * false for the others, which grow when they are mounted.
+   */
+  growUnmounted(request: {
+    readonly devicePath: string;
+    readonly fsType: FilesystemType;
+    readonly signal?: AbortSignal;
+  }): Promise<boolean>;
   /** Is the device larger than its file system by more than the file system's own rounding? */
   needsGrow(devicePath: string, fsType: FilesystemType): Promise<boolean>;
   filesystemStats(mountPoint: string): Promise<FilesystemStats>;
@@ -119,8 +128,22 @@ export class LinuxFilesystems implements Filesystems {
       btrfs: ["btrfs", ["filesystem", "resize", "max", mountPoint]],
     };
     const [program, args] = commands[fsType];
-    const failure = `cannot grow the ${fsType} on ${mountPoint}`;
+    // The kernel lets only CAP_SYS_RESOURCE grow a mounted ext4; resize2fs says no more than "Permission denied".
+    const needs = fsType === "ext4" ? " (growing a mounted ext4 needs the capability SYS_RESOURCE)" : "";
+    const failure = `cannot grow the ${fsType} on ${mountPoint}${needs}`;
     await this.#tool(program, args, "HOST_FILESYSTEM_GROW_FAILED", failure, { signal });
+  }
+
+  async growUnmounted(request: Parameters<Filesystems["growUnmounted"]>[0]): Promise<boolean> {
+    const { devicePath, fsType, signal } = request;
+    if (fsType !== "ext4") return false;
+    const damaged = `the ext4 on ${devicePath} is damaged; check it by hand before it is grown`;
+    // resize2fs refuses a file system that was not checked in full since it was last mounted.
+    const check = ["-f", "-p", "--", devicePath];
+    await this.#tool("e2fsck", check, "HOST_FILESYSTEM_DAMAGED", damaged, { signal, expectedExitCodes: [0, 1] });
+    const failure = `cannot grow the ext4 on ${devicePath}`;
+    await this.#tool("resize2fs", ["--", devicePath], "HOST_FILESYSTEM_GROW_FAILED", failure, { signal });
+    return true;
   }
 
   async needsGrow(devicePath: string, fsType: FilesystemType): Promise<boolean> {

@@ -90,7 +90,7 @@ describe("READ CAPACITY (SBC-4 §5.20, §5.21)", () => {
   });
 
   it("fails typed on odd block sizes, absurd capacities and cut data", () => {
-    const invalid: unknown = expect.objectContaining({ code: "SCSI_DATA_INVALID" });
+    const invalid = expect.objectContaining({ code: "SCSI_DATA_INVALID" }) as Error;
     expect(() => decodeReadCapacity10(bytes("00000001 00000208"))).toThrow(invalid);
     expect(() => decodeReadCapacity10(bytes("00000001 00000000"))).toThrow(invalid);
     expect(() => decodeReadCapacity16(bytes("ffffffffffffffff 00000200"))).toThrow(
