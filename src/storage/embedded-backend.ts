@@ -241,12 +241,17 @@ export class EmbeddedBackend implements StorageBackend {
 
   async #export(stored: StoredVolume): Promise<void> {
     const device = await this.#dependencies.store.openDevice(stored);
-    this.#dependencies.target.addTarget({
-      name: targetName(stored.id),
-      alias: stored.name,
-      luns: new Map([[LUN, device]]),
-      access: accessOf(stored),
-    });
+    try {
+      this.#dependencies.target.addTarget({
+        name: targetName(stored.id),
+        alias: stored.name,
+        luns: new Map([[LUN, device]]),
+        access: accessOf(stored),
+      });
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
     this.#volumes.set(stored.id, { stored, device });
   }
 
