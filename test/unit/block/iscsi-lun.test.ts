@@ -52,7 +52,13 @@ describe("opening a unit", () => {
       canWriteZeroes: true,
       canReportBlockStatus: true,
       unmapGranularityBytes: 4096,
-      identity: { id: "naa.6001405000000001", vendor: "TEST", product: "DISK", revision: "1", serial: "disk-1" },
+      identity: {
+        id: "naa.60014050000000000000000000000001",
+        vendor: "TEST",
+        product: "DISK",
+        revision: "1",
+        serial: "disk-1",
+      },
     });
   });
 
@@ -70,10 +76,12 @@ describe("opening a unit", () => {
   });
 
   test.each([
-    ["another identity", { naa: "6001405000000002" }, "BLOCK_IDENTITY_MISMATCH"],
+    ["another identity", { naa: "60014050000000000000000000000002" }, "BLOCK_IDENTITY_MISMATCH"],
     ["no disk", { deviceType: 0x0d }, "BLOCK_NOT_SUPPORTED"],
   ])("%s is refused", async (_name, change, code) => {
-    const opening = openLun((disk) => Object.assign(disk, change), { expectedId: "naa.6001405000000001" });
+    const opening = openLun((disk) => Object.assign(disk, change), {
+      expectedId: "naa.60014050000000000000000000000001",
+    });
     await expect(opening).rejects.toMatchObject({ code });
   });
 
@@ -196,7 +204,7 @@ describe("unit attentions", () => {
   test("power on and another disk: nothing is sent to it, not even after a reconnection", async () => {
     const opened = await openLun();
     const { device, disk, run, deviceEvents, session } = opened;
-    disk.naa = "6001405000000002";
+    disk.naa = "60014050000000000000000000000002";
     disk.nextResults.push({ opcode: 0x2a, status: 2, sense: POWER_ON });
     await expect(run(device.write(0, Buffer.alloc(BLOCK, 1)))).rejects.toMatchObject({
       code: "BLOCK_IDENTITY_MISMATCH",
@@ -204,11 +212,14 @@ describe("unit attentions", () => {
     await expect(run(device.write(0, Buffer.alloc(BLOCK, 2)))).rejects.toMatchObject({
       code: "BLOCK_IDENTITY_MISMATCH",
     });
-    expect(deviceEvents).toMatchObject([{ kind: "identity-changed", found: { id: "naa.6001405000000002" } }, {}]);
+    expect(deviceEvents).toMatchObject([
+      { kind: "identity-changed", found: { id: "naa.60014050000000000000000000000002" } },
+      {},
+    ]);
     await opened.clock.advance(20_000);
     expect(session.state).not.toBe("ready");
     expect(disk.count(0x2a)).toBe(0);
-    disk.naa = "6001405000000001";
+    disk.naa = "60014050000000000000000000000001";
     await opened.clock.advance(40_000);
     await run(device.write(0, Buffer.alloc(BLOCK, 3)));
     expect(disk.data[0]).toBe(3);
@@ -261,7 +272,7 @@ describe("a lost connection", () => {
   });
 
   test.each([
-    ["another identity", { naa: "6001405000000002" }],
+    ["another identity", { naa: "60014050000000000000000000000002" }],
     ["another block size", { blockBytes: 4096 }],
   ])("%s behind the new connection: the write fails and does not reach it", async (_name, change) => {
     const opened = await openLun();
