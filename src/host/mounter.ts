@@ -132,8 +132,9 @@ export class LinuxMounter implements Mounter {
     const existing = await this.find(target);
     if (existing !== undefined) return acceptExistingBind(existing, request);
     const source = checkPath(request.source);
-    await this.#mountProgram(["--bind", "--", source, target], `bind ${source} to ${target}`, signal);
     const flags = [...(request.options ?? []), ...(request.isReadOnly === true ? ["ro"] : [])];
+    checkOptions(flags);
+    await this.#mountProgram(["--bind", "--", source, target], `bind ${source} to ${target}`, signal);
     try {
       // A bind mount takes over its source's flags; its own can only be given in a second step.
       if (flags.length > 0) await this.#remountBind(target, flags, signal);
@@ -308,8 +309,12 @@ async function resolvePath(path: string): Promise<string> {
 }
 
 function joinOptions(options: readonly string[]): string {
-  const bad = options.find((option) => option === "" || /[,\s\\]/.test(option));
-  if (bad !== undefined)
-    throw new HostError("HOST_MOUNT_OPTION_INVALID", `${JSON.stringify(bad)} is not a mount option`);
+  checkOptions(options);
   return options.join(",");
+}
+
+function checkOptions(options: readonly string[]): void {
+  const bad = options.find((option) => option === "" || /[,\s\\]/.test(option));
+  if (bad === undefined) return;
+  throw new HostError("HOST_MOUNT_OPTION_INVALID", `${JSON.stringify(bad)} is not a mount option`);
 }
