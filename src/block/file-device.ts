@@ -222,7 +222,8 @@ export class FileDevice implements BlockDevice {
     const can = mayUnmap ? this.#canPunchHole : this.#canZeroRange;
     if (can) {
       try {
-        return await (mayUnmap ? punchHole : zeroRange)(this.#file.fd, range.offsetBytes, range.lengthBytes);
+        await (mayUnmap ? punchHole : zeroRange)(this.#file.fd, range.offsetBytes, range.lengthBytes);
+        return;
       } catch (error) {
         if (errorCode(error) !== "HOST_EOPNOTSUPP") throw error;
         if (mayUnmap) this.#canPunchHole = false;
@@ -324,7 +325,7 @@ function openSynced(path: string): Promise<number> {
 
 function closeFd(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    close(fd, (error) => (error == null ? resolve() : reject(error)));
+    close(fd, (error) => (error ? reject(error) : resolve()));
   });
 }
 
