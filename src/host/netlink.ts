@@ -129,7 +129,7 @@ export function decodeMessages(datagram: Buffer): readonly ReceivedMessage[] {
     const type = bytes.readUInt16LE(4);
     const sequence = bytes.readUInt32LE(8);
     if (type === NLMSG_ERROR) {
-      messages.push({ kind: "acknowledgement", sequence, errno: -bytes.readInt32LE(NLMSG_HEADER_BYTES) });
+      messages.push({ kind: "acknowledgement", sequence, errno: 0 - bytes.readInt32LE(NLMSG_HEADER_BYTES) });
     } else if (type === NLMSG_DONE) {
       messages.push({ kind: "acknowledgement", sequence, errno: 0 });
     } else {
