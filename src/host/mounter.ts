@@ -247,6 +247,8 @@ async function isSameFile(a: string, b: string): Promise<boolean> {
 async function deviceTrouble(entry: MountEntry): Promise<string | undefined> {
   if (!entry.source.startsWith("/dev/") || entry.fsType === "devtmpfs") return undefined;
   const isAnonymous = entry.device.major === 0;
+  // FUSE names /dev/fuse as its source; of the file systems with anonymous numbers only btrfs has a block device.
+  if (isAnonymous && entry.fsType !== "btrfs") return undefined;
   const device = isAnonymous ? await blockDeviceNumbers(entry.source) : entry.device;
   if (device !== undefined && (await isDeviceAlive(device))) return undefined;
   return `its device ${entry.source} is gone`;

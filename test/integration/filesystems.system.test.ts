@@ -2,12 +2,13 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync, writeSync, closeSync } from "node:fs";
 import { join } from "node:path";
 import { blockDeviceNumbers, isDeviceAlive, probeBlockDevice } from "../../src/host/device-probe.js";
+import { runCommand, spawnLongRunning } from "../../src/host/exec.js";
 import { LinuxFilesystems } from "../../src/host/filesystem.js";
 import { decideFormat, FILESYSTEM_TYPES, type FilesystemType } from "../../src/host/format-decision.js";
 import { createMountPoint, removeMountPoint } from "../../src/host/mount-point.js";
 import { LinuxMounter } from "../../src/host/mounter.js";
 import { createLoopDevice, type LoopDevice } from "../support/loop-device.js";
-import { describeNeeding } from "../support/needs.js";
+import { describeNeeding, hasProgram } from "../support/needs.js";
 
 const MIB = 1_048_576;
 /** XFS refuses less than 300 MiB. */
@@ -240,6 +241,24 @@ describeNeeding(needs, "file systems and mounts on loop devices", () => {
     expect((await mounter.mount({ source: loop.path, target, fsType: "ext4" })).id).toBe(entry.id);
     await mounter.unmount(target);
     expect(await mounter.isMountPoint(join(real, "mnt"))).toBe(false);
+  });
+
+  it("sees that the server of a FUSE mount has died, and can still remove the mount", async () => {
+    if (!hasProgram("nbdfuse") || !hasProgram("nbdkit")) return;
+    writeFileSync(mountPoint + ".file", "");
+    const target = mountPoint + ".file";
+    const server = await spawnLongRunning("nbdfuse", [target, "--command", "nbdkit", "-s", "memory", "1M"]);
+    for (let tries = 0; tries < 200 && !(await mounter.isMountPoint(target)); tries += 1)
+      await runCommand("sleep", ["0.05"]);
+    expect(await mounter.health(target)).toMatchObject({ kind: "healthy" });
+    server.kill("SIGKILL");
+    await server.exited;
+    expect(await mounter.health(target)).toMatchObject({ kind: "stale", reason: "it answers ENOTCONN" });
+    await expect(mounter.bindMount({ source: loop.path, target })).rejects.toMatchObject({
+      code: "HOST_MOUNT_OCCUPIED",
+    });
+    await mounter.unmount(target, { isLazy: true });
+    expect(await mounter.health(target)).toEqual({ kind: "absent" });
   });
 
   it("removes mounts that others have stacked", async () => {
