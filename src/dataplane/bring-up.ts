@@ -122,7 +122,7 @@ function connect(
 async function learnIdentity(
   record: VolumeRecord,
   connected: ConnectedVolume,
-  { save, logger }: BringUpDependencies,
+  { save }: BringUpDependencies,
 ): Promise<VolumeRecord> {
   const { id } = connected.device.info.identity;
   const expected = record.deviceId === "" ? record.requestedId : record.deviceId;
@@ -135,7 +135,6 @@ async function learnIdentity(
       { details: { volumeHandle: record.volumeHandle, expected, found: id } },
     );
   }
-  if (id === "") logger.warn("the device has no identity: another one in its place would not be noticed");
   if (id === record.deviceId) return record;
   const learned = { ...record, deviceId: id };
   await save(learned);

@@ -29,7 +29,7 @@ export interface ReconcilerDependencies {
 }
 
 /** Failures that an operator has to mend; trying goes on all the same, for then it comes back by itself. */
-const HARD_FAILURES = new Set(["BLOCK_IDENTITY_MISMATCH", "SEALING_OPEN_FAILED", "LOGIN_AUTH_FAILED"]);
+const HARD_FAILURES = new Set(["BLOCK_IDENTITY_MISMATCH", "SEALING_OPEN_FAILED", "LOGIN_AUTHENTICATION_FAILED"]);
 
 /** Brings what is together with what should be: once after a start, then every few seconds. */
 export class Reconciler {

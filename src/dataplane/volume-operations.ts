@@ -5,12 +5,14 @@ import type { Random } from "../base/random.js";
 import type { DeviceEvent } from "../block/device.js";
 import type { AttachedVolume, AttachRequest } from "./api.js";
 import { bindOptionsOf, bringUp, type BringUpMode, type BringUpOptions } from "./bring-up.js";
-import { checkSameIdentity, checkSameParameters } from "./check-request.js";
+import { checkSameParameters } from "./check-request.js";
 import type { ChapVault } from "./chap-vault.js";
 import { DataplaneError, throwIfAborted } from "./errors.js";
 import type { EventLog } from "./event-log.js";
+import { freshRecord } from "./fresh-record.js";
 import type { DeviceBinder, VolumeConnector } from "./ports.js";
 import type { LiveVolume, Volume } from "./volume.js";
+import { attachedOf, busy, busyIfHeld, failedVolume, notAttached } from "./volume-answers.js";
 import type { VolumeRecord } from "./volume-record.js";
 import type { VolumeRegistry } from "./volume-registry.js";
 
@@ -51,7 +53,7 @@ export class VolumeOperations {
       if (volume.live === undefined) await this.#bringUp(volume, current, "rebind", signal);
       else if (volume.state === "failed") throw failedVolume(volume);
     } else {
-      const fresh = this.#freshRecord(volume, request);
+      const fresh = freshRecord(volume, request, this.#options.bootId, this.#deps);
       await this.#deps.registry.save(volume, fresh);
       await this.#bringUp(volume, fresh, "attach", signal);
     }
@@ -179,6 +181,9 @@ export class VolumeOperations {
       volume.live = { connected, bound, sizeBytes: device.info.sizeBytes, stopListening };
       volume.apply(isResuming ? "connection-restored" : "attach-succeeded");
       const how = isTakenOver ? "taken over" : "made";
+      if (device.info.identity.id === "") {
+        this.#note(volume, "no-identity", "the device has no identity: another one in its place would not be noticed");
+      }
       this.#note(volume, "volume-attached", `${bound.devicePath} ${how} (${bound.backend}, ${record.targetName})`);
     } catch (error) {
       if (!isResuming) await this.#attachFailed(volume, mode, error);
@@ -264,7 +269,8 @@ export class VolumeOperations {
   #onDeviceEvent(volume: Volume, event: DeviceEvent): void {
     switch (event.kind) {
       case "unavailable":
-        volume.apply("connection-lost", event.reason);
+        // A refused unit is looked at again and again, each time over a new connection: its I/O does not wait meanwhile.
+        if (volume.state !== "failed") volume.apply("connection-lost", event.reason);
         this.#note(volume, "connection-lost", event.reason);
         break;
       case "available":
@@ -283,59 +289,12 @@ export class VolumeOperations {
     }
   }
 
-  #freshRecord(volume: Volume, request: AttachRequest): VolumeRecord {
-    const damage = this.#deps.registry.damageOf(volume.handle);
-    if (damage?.isNewer === true) {
-      throw new DataplaneError(
-        "RECORD_NEWER",
-        `volume ${volume.handle} cannot be attached: ${damage.path} was ${damage.reason}`,
-      );
-    }
-    const { record } = volume;
-    if (record !== undefined) checkSameIdentity(record, request);
-    const nowMs = this.#deps.clock.wallTimeMs();
-    // Of a volume whose record was damaged we do not know whether it was formatted: then it was, so that nobody formats
-    // it again; and its generation is larger than any before.
-    const lost = damage === undefined ? undefined : { wasFormatted: true, generation: Math.floor(nowMs / 1000) };
-    const { chap, backend, volumeHandle, portals, targetName, lun, isReadOnly, headerDigest, dataDigest } = request;
-    return {
-      version: 1,
-      phase: "attaching",
-      ...{ volumeHandle, targetName, lun, isReadOnly, headerDigest, dataDigest },
-      portals: portals.map(({ host, port }) => ({ host, port })),
-      requestedId: request.expectedId,
-      deviceId: record?.deviceId ?? "",
-      ...(backend === undefined ? {} : { requestedBackend: backend }),
-      isids: record?.isids ?? [this.#newIsid()],
-      ...(chap === undefined ? {} : { sealedChap: this.#deps.vault.seal(volume.handle, chap) }),
-      generation: (record?.generation ?? lost?.generation ?? 0) + 1,
-      bootId: this.#options.bootId,
-      wasFormatted: record?.wasFormatted ?? lost?.wasFormatted ?? false,
-      fsType: record?.fsType ?? "",
-      createdAtMs: record?.createdAtMs ?? nowMs,
-      updatedAtMs: nowMs,
-    };
-  }
-
-  #newIsid(): string {
-    for (;;) {
-      const isid = this.#deps.createIsid(this.#deps.random).toString("hex");
-      if (!this.#deps.registry.hasIsid(isid)) return isid;
-    }
-  }
-
   /** Keeps renewed credentials for the next login; the sessions that stand need none. */
   async #renewChap(volume: Volume, record: VolumeRecord, request: AttachRequest): Promise<VolumeRecord> {
     const { vault } = this.#deps;
     const { chap } = request;
     if (chap === undefined) return record;
-    const known = record.sealedChap === undefined ? undefined : vault.open(volume.handle, record.sealedChap);
-    const isSame =
-      known?.user === chap.user &&
-      known.secret.reveal().equals(chap.secret.reveal()) &&
-      known.mutualUser === chap.mutualUser &&
-      (known.mutualSecret?.reveal().toString("hex") ?? "") === (chap.mutualSecret?.reveal().toString("hex") ?? "");
-    if (isSame) return record;
+    if (record.sealedChap !== undefined && vault.holds(volume.handle, record.sealedChap, chap)) return record;
     const renewed = { ...record, sealedChap: vault.seal(volume.handle, chap) };
     await this.#save(volume, renewed);
     this.#note(volume, "chap-renewed", "other CHAP credentials were given; they count from the next login on");
@@ -359,40 +318,4 @@ export class VolumeOperations {
       code: errorCode(error),
     });
   }
-}
-
-/** What `volume` shows; only for one that was just brought up. */
-function attachedOf(volume: Volume): AttachedVolume {
-  const attached = volume.attached();
-  if (attached === undefined) throw notAttached(volume.handle);
-  return attached;
-}
-
-function failedVolume(volume: Volume): DataplaneError {
-  return new DataplaneError("VOLUME_FAILED", `volume ${volume.handle} is attached, but ${volume.reason}`, {
-    details: { volumeHandle: volume.handle },
-  });
-}
-
-function notAttached(volumeHandle: string): DataplaneError {
-  return new DataplaneError(
-    "VOLUME_NOT_FOUND",
-    `volume ${volumeHandle} is not attached to this node; attach it first`,
-    {
-      details: { volumeHandle },
-    },
-  );
-}
-
-function busyIfHeld(error: unknown, volumeHandle: string, device: string): unknown {
-  if (errorCode(error) !== "DEVICE_BUSY" || error instanceof DataplaneError) return error;
-  return busy(volumeHandle, device, [errorMessage(error)], error);
-}
-
-function busy(volumeHandle: string, device: string, holders: readonly string[], cause?: unknown): DataplaneError {
-  return new DataplaneError(
-    "DEVICE_BUSY",
-    `volume ${volumeHandle} (${device}) is in use: ${holders.join(", ")}; unmount or close it first`,
-    { cause, retry: "same-path", details: { volumeHandle, holders } },
-  );
 }

@@ -70,7 +70,7 @@ describeNeeding(needs, "the dataplane process against tgtd, with fuse devices", 
     );
     child = started;
     await Promise.race([
-      once(started.stdout!, "data"),
+      once(started.stdout, "data"),
       once(started, "exit").then(() => Promise.reject(new Error("the dataplane ended"))),
     ]);
   };

@@ -57,6 +57,8 @@ export class DataplaneWorld {
   bootId = "boot-1";
   readonly #keyPair = generateSealingKeyPair(this.random);
   readonly #managers: VolumeManager[] = [];
+  /** Of the dataplanes that run: set when they die. */
+  #life = { isDead: false };
 
   private constructor(directory: string) {
     this.directory = directory;
@@ -92,9 +94,9 @@ export class DataplaneWorld {
         bootId: this.bootId,
       },
       {
-        records: overrides.records ?? this.store(),
-        connector: overrides.connector ?? this.array.connector(),
-        binder: overrides.binder ?? this.kernel.binder(),
+        records: mortal(overrides.records ?? this.store(), this.#life),
+        connector: mortal(overrides.connector ?? this.array.connector(), this.#life),
+        binder: mortal(overrides.binder ?? this.kernel.binder(), this.#life),
         vault: new ChapVault({ keyPair: this.#keyPair }, { random: this.random }),
         createIsid,
         ...{ clock: this.clock, random: this.random, logger: this.logger },
@@ -103,6 +105,13 @@ export class DataplaneWorld {
     this.#managers.push(manager);
     await manager.start();
     return manager;
+  }
+
+  /** Kills every dataplane that runs: none has any effect on disk, kernel and array from now on. */
+  crash(): void {
+    this.#life.isDead = true;
+    this.#life = { isDead: false };
+    this.kernel.crash();
   }
 
   request(changes: Partial<AttachRequest> = {}): AttachRequest {
@@ -136,15 +145,45 @@ export async function codeOf(promise: Promise<unknown>): Promise<string> {
   }
 }
 
+/** `port` for a process that may die: after that its calls do nothing and fail, and so do those of what it gave. */
+function mortal<T extends object>(port: T, life: { readonly isDead: boolean }): T {
+  return new Proxy(port, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      // What is not a promise is looked at, not done: devices and their sessions.
+      if (typeof value !== "function" || !["bind", "recover", "connect"].includes(String(name))) {
+        return typeof value === "function" ? guarded(value.bind(target) as Call, life) : value;
+      }
+      const make = guarded(value.bind(target) as Call, life);
+      return async (...args: unknown[]) => {
+        const made = await make(...args);
+        return typeof made === "object" && made !== null ? mortal(made, life) : made;
+      };
+    },
+  });
+}
+
+type Call = (...args: unknown[]) => unknown;
+
+function guarded(call: Call, life: { readonly isDead: boolean }): Call {
+  return (...args) => (life.isDead ? Promise.reject(new Error("this process is dead")) : call(...args));
+}
+
+/** Longest wait for the real disk, under a real load. */
+const PATIENCE_MS = 20_000;
+
 /** Lets virtual time pass until something is true; fails when it never comes true. */
 export async function until(
   world: DataplaneWorld,
   what: string,
   isTrue: () => boolean | Promise<boolean>,
 ): Promise<void> {
-  for (let turn = 0; turn < 3_000; turn += 1) {
+  const endMs = Date.now() + PATIENCE_MS;
+  for (let turn = 0; Date.now() < endMs; turn += 1) {
     if (await isTrue()) return;
     await world.clock.advance(10);
+    // The records are on a real disk, which takes real time to sync them.
+    if (turn % 50 === 49) await new Promise((resolve) => setTimeout(resolve, 1));
   }
   throw new Error(`never came true: ${what}`);
 }

@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+
 /** One LIO target in a User-Mode Linux guest. */
 export interface LioTarget {
   readonly iqn: string;
@@ -34,12 +36,18 @@ LIO=/sys/kernel/config/target
 `;
 }
 
+/** A serial in the form targetcli gives; LIO makes the NAA of its hexadecimal digits, and shows no identity without. */
+function serialOf(name: string): string {
+  return createHash("sha256").update(name).digest("hex").slice(0, 32);
+}
+
 function lunScript(name: string, sizeBytes: number, index: number, target: LioTarget): string {
   const image = `/dev/shm/${name}-${index}.img`;
   return `truncate -s ${sizeBytes} ${image}
 mkdir -p $LIO/core/fileio_0/${name}-${index}
 echo fd_dev_name=${image},fd_dev_size=${sizeBytes} > $LIO/core/fileio_0/${name}-${index}/control
 echo 1 > $LIO/core/fileio_0/${name}-${index}/enable
+echo ${serialOf(`${name}-${index}`)} > $LIO/core/fileio_0/${name}-${index}/wwn/vpd_unit_serial
 ${target.blockBytes === undefined ? "" : `echo ${target.blockBytes} > $LIO/core/fileio_0/${name}-${index}/attrib/block_size`}
 mkdir -p $TPG/lun/lun_${index}; ln -s $LIO/core/fileio_0/${name}-${index} $TPG/lun/lun_${index}/backing
 `;

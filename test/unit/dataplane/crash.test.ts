@@ -126,7 +126,7 @@ describe.each(["nbd", "fuse"] as const)("with %s devices", (backend) => {
         world.kernel.defaultBackend = backend;
         const first = await startSabotaged(world, saboteur);
         await first.attach(world.request()).catch(() => undefined);
-        world.kernel.crash();
+        world.crash();
 
         const second = await world.start();
         const attached = await second.attach(world.request());
@@ -143,7 +143,7 @@ describe.each(["nbd", "fuse"] as const)("with %s devices", (backend) => {
         world.kernel.defaultBackend = backend;
         const first = await startSabotaged(world, saboteur);
         await first.attach(world.request()).catch(() => undefined);
-        world.kernel.crash();
+        world.crash();
         // Sessions of a dead process end with its sockets.
         for (const session of world.array.sessions) session.isOpen = false;
 
@@ -159,12 +159,12 @@ describe.each(["nbd", "fuse"] as const)("with %s devices", (backend) => {
         const before = await world.start();
         await before.attach(world.request());
         await before.stop();
-        if (backend === "fuse") await (await world.start()).attach(world.request()).then(() => world.kernel.crash());
+        if (backend === "fuse") await (await world.start()).attach(world.request()).then(() => world.crash());
 
         const first = await startSabotaged(world, saboteur);
         await first.attach(world.request()).catch(() => undefined);
         await first.detach("vol-1").catch(() => undefined);
-        world.kernel.crash();
+        world.crash();
         for (const session of world.array.sessions) session.isOpen = false;
 
         const second = await world.start();
@@ -209,13 +209,13 @@ describe("a volume in use while its process dies at any step of coming back", ()
       const before = await world.start();
       const { devicePath, generation } = await before.attach(world.request());
       world.kernel.only().holders = ["mounted at /data"];
-      world.kernel.crash();
+      world.crash();
 
       const dying = await startSabotaged(world, saboteur);
       await until(world, "sabotage or recovery", async () => {
         return saboteur.hasStruck || (await dying.get("vol-1"))?.state === "attached";
       });
-      world.kernel.crash();
+      world.crash();
 
       const after = await world.start();
       await until(world, "recovery", async () => (await after.get("vol-1"))?.state === "attached");

@@ -1,7 +1,12 @@
 import { setMaxListeners } from "node:events";
+import { sealChap } from "../../../src/base/sealed-chap.js";
+import { generateSealingKeyPair } from "../../../src/base/sealing.js";
+import { Secret } from "../../../src/base/secret.js";
+import { SystemRandom } from "../../../src/base/system-random.js";
 import { MemoryDevice } from "../../../src/block/memory-device.js";
 import type { DeviceEvent } from "../../../src/block/device.js";
 import { formatBackendId, parseBackendId } from "../../../src/dataplane/backend-id.js";
+import { ChapVault } from "../../../src/dataplane/chap-vault.js";
 import { EventLog } from "../../../src/dataplane/event-log.js";
 import { Gate } from "../../../src/dataplane/gate.js";
 import { ReadOnlyDevice } from "../../../src/dataplane/read-only-device.js";
@@ -116,5 +121,32 @@ describe("gate", () => {
     const results = await Promise.allSettled([true, false, true, false, false, true].map(visit));
     expect(results.filter(({ status }) => status === "rejected")).toHaveLength(3);
     expect(most).toBe(2);
+  });
+});
+
+describe("CHAP vault", () => {
+  const random = new SystemRandom();
+  const chap = { user: "u", secret: Secret.from("s3cret"), mutualUser: "m", mutualSecret: Secret.from("mutual") };
+
+  it("knows the credentials it sealed from any others", () => {
+    const vault = new ChapVault({ keyPair: generateSealingKeyPair(random) }, { random });
+    const sealed = vault.seal("vol-1", chap);
+    expect(vault.holds("vol-1", sealed, chap)).toBe(true);
+    expect(vault.holds("vol-1", sealed, { ...chap, user: "other" })).toBe(false);
+    expect(vault.holds("vol-1", sealed, { ...chap, secret: Secret.from("s3creT") })).toBe(false);
+    expect(vault.holds("vol-1", sealed, { ...chap, mutualSecret: Secret.from("longer than before") })).toBe(false);
+    expect(vault.holds("vol-1", sealed, { user: "u", secret: chap.secret })).toBe(false);
+    expect(vault.holds("vol-2", sealed, chap)).toBe(false);
+    expect(new ChapVault({ keyPair: generateSealingKeyPair(random) }, { random }).holds("vol-1", sealed, chap)).toBe(
+      false,
+    );
+  });
+
+  it("opens what it sealed, and nothing that was sealed for a publish context", () => {
+    const keyPair = generateSealingKeyPair(random);
+    const vault = new ChapVault({ keyPair }, { random });
+    expect(vault.open("vol-1", vault.seal("vol-1", chap)).secret.reveal().toString()).toBe("s3cret");
+    const published = sealChap(keyPair.publicKey, chap, { volumeHandle: "vol-1", nodeId: "iqn.x;key" }, { random });
+    expect(() => vault.open("vol-1", published)).toThrow(/does not open/);
   });
 });

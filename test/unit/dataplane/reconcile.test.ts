@@ -17,7 +17,7 @@ async function attachedThenCrashed(holders: string[] = ["mounted at /data"]): Pr
   await manager.attach(world.request());
   await manager.markFormatted("vol-1", "ext4");
   world.kernel.only().holders = holders;
-  world.kernel.crash();
+  world.crash();
 }
 
 async function stateOf(manager: VolumeManager): Promise<string> {

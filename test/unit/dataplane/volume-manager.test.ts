@@ -70,7 +70,7 @@ describe("attach", () => {
     await manager.attach(world.request());
     await manager.attach(world.request({ chap: { user: "chap-user", secret: Secret.from("renewed-secret-1234") } }));
     await manager.stop();
-    world.kernel.crash();
+    world.crash();
     await world.start();
     await until(world, "a second session", () => world.array.sessions.length === 2);
     expect(world.array.last().request.chap?.secret.reveal().toString()).toBe("renewed-secret-1234");
@@ -251,6 +251,12 @@ describe("states and events", () => {
     expect(await codeOf(manager.detach("vol-1"))).toBe("resolved");
   });
 
+  it("warns of a device without identity", async () => {
+    world.array.addLun("iqn.2026-11.dev.hawser:vol-1", "");
+    await manager.attach(world.request());
+    expect(manager.recentEvents().map(({ kind }) => kind)).toEqual(["no-identity", "volume-attached"]);
+  });
+
   it("tells watchers what happens, until they leave", async () => {
     const controller = new AbortController();
     const seen: string[] = [];
@@ -281,7 +287,7 @@ describe("secrets", () => {
     await manager.detach("vol-1").catch((error: unknown) => seen.push(error));
     world.kernel.only().holders = [];
     await manager.detach("vol-1");
-    world.array.failure = new AppError("login", "LOGIN_AUTH_FAILED", "authentication failed");
+    world.array.failure = new AppError("login", "LOGIN_AUTHENTICATION_FAILED", "authentication failed");
     await manager.attach(world.request()).catch((error: unknown) => seen.push(error));
     seen.push(manager.recentEvents(), world.logger.lines, await onlyRecord());
     const text = inspect(seen, { depth: 20, maxArrayLength: null, maxStringLength: null }) + JSON.stringify(seen);
