@@ -37,12 +37,8 @@ export async function discoverTargets(
   signal?.addEventListener("abort", onAbort, { once: true });
   if (signal?.aborted === true) onAbort();
   let session: Session | undefined;
-  let hasTimedOut = false;
   stop.signal.addEventListener("abort", () => session?.close(), { once: true });
-  const timer = dependencies.clock.setTimer(options.timeoutMs, () => {
-    hasTimedOut = true;
-    stop.abort();
-  });
+  const timer = dependencies.clock.setTimer(options.timeoutMs, () => stop.abort());
   try {
     session = await Session.open(sessionOptions(options, dependencies), dependencies, stop.signal);
     const pairs = await session.text([["SendTargets", "All"]], MAX_SEND_TARGETS_BYTES);
@@ -51,6 +47,7 @@ export async function discoverTargets(
     await session.logout().catch(() => undefined);
     return targets;
   } catch (error) {
+    const hasTimedOut = stop.signal.aborted && signal?.aborted !== true;
     if (!hasTimedOut) throw error;
     throw new TimeoutError(
       "discovery",

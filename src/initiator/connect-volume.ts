@@ -70,7 +70,7 @@ export async function connectVolume(
   dependencies: SessionDependencies,
   signal?: AbortSignal,
 ): Promise<ConnectedVolume> {
-  let failure: unknown;
+  let failure: Error | undefined;
   for (const [index, portal] of request.portals.entries()) {
     try {
       return await connectAt(request, index, dependencies, signal);
@@ -81,6 +81,7 @@ export async function connectVolume(
         portal: formatPortal(portal),
         reason: error instanceof Error ? error.message : String(error),
       });
+      if (!(error instanceof Error)) throw error;
       if (failure === undefined || isTransport(failure)) failure = error;
     }
   }

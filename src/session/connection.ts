@@ -81,6 +81,14 @@ export class Connection implements ChannelUser {
     return this.#expStatSn;
   }
 
+  /** Throws SESSION_CONNECTION_LOST when the connection is over already. */
+  requireAlive(): void {
+    if (!this.channel.isOver) return;
+    throw new SessionError("SESSION_CONNECTION_LOST", "the connection was lost right after the login", {
+      retry: "same-path",
+    });
+  }
+
   /** Gives the connection up; the owner hears `onLost` unless the connection is already over. */
   drop(reason: AppError): void {
     this.channel.destroy(reason);

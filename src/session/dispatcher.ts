@@ -54,6 +54,8 @@ export class TaskDispatcher {
   #refusal: SessionError | undefined;
   #sequence = 0;
   #coarseNowMs: number;
+  /** Since when tasks wait although the target has none of them. */
+  #idleSinceMs: number | undefined;
 
   constructor(options: DispatcherOptions, dependencies: { readonly clock: Clock }) {
     this.#options = options;
@@ -138,8 +140,16 @@ export class TaskDispatcher {
   /** Moves the coarse clock and gives the tasks whose time is over. */
   sweep(nowMs: number): TaskRecord[] {
     this.#coarseNowMs = nowMs;
+    if (this.#gate !== "open" || this.#table.size > 0 || this.#waiting.length === 0) this.#idleSinceMs = undefined;
+    else this.#idleSinceMs ??= nowMs;
     if (this.#table.size === 0) return [];
     return this.#table.inOrder().filter((record) => record.deadlineMs <= nowMs && !record.isAborting);
+  }
+
+  /** The window has stayed shut for as long as a task may take, with no task that could still open it. */
+  get isStalled(): boolean {
+    if (this.#idleSinceMs === undefined) return false;
+    return this.#coarseNowMs - this.#idleSinceMs >= this.#options.taskTimeoutMs;
   }
 
   /**

@@ -50,3 +50,15 @@ export function protocolError(section: string, message: string, details: Record<
     details: { section, ...details },
   });
 }
+
+/** The owner closed the session, or had to because of `reason`. */
+export function closedError(reason?: AppError): SessionError {
+  return new SessionError("SESSION_CLOSED", "the session was closed", reason === undefined ? {} : { cause: reason });
+}
+
+/** The command window stays shut although the target has nothing of ours to do. */
+export function stalledError(): SessionError {
+  return new SessionError("SESSION_TIMEOUT", "the target has none of our commands, yet takes no more", {
+    retry: "same-path",
+  });
+}

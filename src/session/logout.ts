@@ -45,10 +45,10 @@ export async function logOut(context: SessionContext): Promise<LogoutResponsePdu
 export async function logOutOnRequest(context: SessionContext, timeLimitMs: number): Promise<void> {
   const { clock, logger } = context.dependencies;
   const deadlineMs = clock.nowMs() + Math.min(timeLimitMs / 2, MAX_DRAIN_MS);
-  while (context.state === "draining" && context.dispatcher.inFlight > 0 && clock.nowMs() < deadlineMs) {
+  while (isDraining(context) && context.dispatcher.inFlight > 0 && clock.nowMs() < deadlineMs) {
     await sleep(clock, DRAIN_STEP_MS);
   }
-  if (context.state !== "draining") return;
+  if (!isDraining(context)) return;
   let delayMs = 0;
   try {
     const answer = await logOut(context);
@@ -57,9 +57,14 @@ export async function logOutOnRequest(context: SessionContext, timeLimitMs: numb
     if (!(error instanceof AppError)) throw error;
     logger.warn("logout that the target asked for failed", { error: error.message });
   }
-  if (context.state !== "draining") return;
+  if (!isDraining(context)) return;
   context.drop(
     new SessionError("SESSION_CONNECTION_LOST", "logged out because the target asked for it", { retry: "same-path" }),
     delayMs,
   );
+}
+
+/** Asked anew each time: the state may change while we wait. */
+function isDraining(context: SessionContext): boolean {
+  return context.state === "draining";
 }

@@ -3,9 +3,7 @@ import { AsyncEvent, BHS_BYTES, Opcode, RESERVED_TAG, RejectReason } from "../wi
 import type { AsyncMessagePdu, RejectPdu } from "../wire/pdu.js";
 import type { Connection } from "./connection.js";
 import { SessionError, protocolError } from "./errors.js";
-import { exchangeText } from "./text-exchange.js";
 import type { SessionContext } from "./session-context.js";
-import { MAX_TEXT_NEGOTIATION_BYTES } from "../base/limits.js";
 
 const MS_PER_SECOND = 1000;
 const NO_DATA = Buffer.alloc(0);
@@ -52,7 +50,7 @@ function dropAsAnnounced(context: SessionContext, pdu: AsyncMessagePdu): void {
 
 /** An empty negotiation says that what we have is fine with us; failing it the target will drop the connection. */
 function renegotiate(context: SessionContext): void {
-  exchangeText(context, [], MAX_TEXT_NEGOTIATION_BYTES).catch((error: unknown) => {
+  context.text([]).catch((error: unknown) => {
     context.dependencies.logger.warn("text negotiation that the target asked for failed", { error });
   });
 }

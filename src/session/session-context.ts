@@ -20,6 +20,8 @@ export interface SessionContext {
   emit(event: SessionEvent): void;
   /** Gives the connection up; recovery begins not before `delayMs` from now. */
   drop(reason: AppError, delayMs?: number): void;
+  /** One text negotiation, when it is its turn. */
+  text(pairs: readonly (readonly [string, string])[]): Promise<[string, string][]>;
   /** The target wants us to log out within `timeLimitMs` and to come back. */
   beginLogoutOnRequest(timeLimitMs: number): void;
 }

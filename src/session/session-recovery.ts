@@ -28,12 +28,16 @@ export class SessionRecovery {
   readonly #timers: SessionTimers;
   readonly #dependencies: SessionDependencies;
   readonly #stop = new AbortController();
+  readonly #backoff: Backoff;
   #isRunning = false;
+  #resumedMs = Number.NEGATIVE_INFINITY;
 
   constructor(host: RecoveryHost, timers: SessionTimers, dependencies: SessionDependencies) {
     this.#host = host;
     this.#timers = timers;
     this.#dependencies = dependencies;
+    const { reconnectInitialMs: initialMs, reconnectMaximumMs: maximumMs } = timers;
+    this.#backoff = new Backoff({ initialMs, maximumMs }, { random: dependencies.random });
   }
 
   /** Begins unless it is under way. `delayMs`: the target's Time2Wait. */
@@ -49,20 +53,21 @@ export class SessionRecovery {
   }
 
   async #run(delayMs: number): Promise<void> {
-    const { clock, random } = this.#dependencies;
-    const { reconnectInitialMs, reconnectMaximumMs } = this.#timers;
-    const backoff = new Backoff({ initialMs: reconnectInitialMs, maximumMs: reconnectMaximumMs }, { random });
+    const { clock } = this.#dependencies;
     const startMs = clock.nowMs();
+    // A session that is lost again soon after it came back must not come back ever faster: the pauses go on growing.
+    if (startMs - this.#resumedMs > this.#timers.reconnectMaximumMs) this.#backoff.reset();
     const limit = this.#armLimit();
-    let waitMs = Math.max(delayMs, backoff.next());
+    let waitMs = Math.max(delayMs, this.#backoff.next());
     for (let attempt = 1; !this.#stop.signal.aborted; attempt += 1) {
       const loggedIn = await this.#attempt(attempt, waitMs);
       if (loggedIn !== undefined) {
         this.#isRunning = false;
-        this.#host.resume(loggedIn, clock.nowMs() - startMs);
+        this.#resumedMs = clock.nowMs();
+        this.#host.resume(loggedIn, this.#resumedMs - startMs);
         break;
       }
-      waitMs = backoff.next();
+      waitMs = this.#backoff.next();
     }
     limit?.cancel();
   }
@@ -73,7 +78,9 @@ export class SessionRecovery {
     try {
       await sleep(this.#dependencies.clock, waitMs, signal);
       loggedIn = await this.#host.connect(signal);
+      signal.throwIfAborted();
       await this.#host.adopt(loggedIn, signal);
+      signal.throwIfAborted();
       return loggedIn;
     } catch (error) {
       const reason = asAppError(error);

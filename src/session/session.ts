@@ -11,7 +11,7 @@ import { CommandWindow } from "./command-window.js";
 import { Connection, type ConnectionOwner } from "./connection.js";
 import { ControlExchanges } from "./control-exchanges.js";
 import { TaskDispatcher } from "./dispatcher.js";
-import { SessionError } from "./errors.js";
+import { SessionError, closedError, stalledError } from "./errors.js";
 import { Escalation } from "./escalation.js";
 import { fenceOldNexus } from "./fence.js";
 import { Keepalive, ping } from "./keepalive.js";
@@ -155,8 +155,9 @@ export class Session {
    * the same.
    */
   async logout(): Promise<void> {
-    if (this.#machine.state === "closed" || this.#machine.state === "closing") return;
-    if (this.#connection === undefined) {
+    const { state } = this.#machine;
+    if (state === "closed" || state === "closing") return;
+    if (state !== "ready" && state !== "draining") {
       this.close();
       return;
     }
@@ -205,8 +206,7 @@ export class Session {
       loggedIn.channel.destroy();
       throw new CancelledError("session", "SESSION_CANCELLED", "opening the session was cancelled");
     }
-    this.#take(loggedIn);
-    if (loggedIn.channel.isOver) throw new SessionError("SESSION_CONNECTION_LOST", "the connection was lost at once");
+    this.#take(loggedIn).requireAlive();
     this.#machine.moveTo("ready", "");
     this.#armSweep();
     this.#dispatcher.setGate("open");
@@ -253,17 +253,15 @@ export class Session {
     const before = this.#loggedIn;
     this.#machine.moveTo("verifying", "looking at what is behind the new connection");
     const connection = this.#take(loggedIn);
+    connection.requireAlive();
     if (before !== undefined) await fenceOldNexus(this.#context, before.result, loggedIn.result, signal);
+    connection.requireAlive();
     this.#dispatcher.setGate("probes");
     for (const guard of [...this.#guards]) {
       const verdict = await guard.verify();
       if (verdict.kind === "refused") throw this.#refuse(guard.lun, verdict.reason, loggedIn);
     }
-    if (connection.channel.isOver) {
-      throw new SessionError("SESSION_CONNECTION_LOST", "the connection was lost again at once", {
-        retry: "same-path",
-      });
-    }
+    connection.requireAlive();
   }
 
   #refuse(lun: Lun, reason: AppError, { portal }: LoggedIn): SessionError {
@@ -289,6 +287,8 @@ export class Session {
     if (connection !== this.#connection) return;
     this.#connection = undefined;
     this.#controls.failAll(connection, reason);
+    // The opening itself notices that its channel is over.
+    if (this.#machine.state === "connecting") return;
     if (this.#machine.state === "closing" || this.#options.sessionType === "Discovery") {
       this.close(reason);
       return;
@@ -330,6 +330,7 @@ export class Session {
       },
       emit: (event) => this.events.emit(event),
       drop: (reason, delayMs) => this.#drop(reason, delayMs ?? 0),
+      text: (pairs) => this.text(pairs),
       beginLogoutOnRequest: (timeLimitMs) => this.#beginLogoutOnRequest(timeLimitMs),
     };
   }
@@ -386,12 +387,9 @@ export class Session {
     this.#sweepTimer = this.#dependencies.clock.setTimer(sweepIntervalMs, () => {
       const nowMs = this.#dependencies.clock.nowMs();
       for (const record of this.#dispatcher.sweep(nowMs)) this.#escalation.begin(record);
+      if (this.#dispatcher.isStalled) this.#drop(stalledError(), 0);
       if (this.#options.sessionType !== "Discovery") this.#keepalive.check(nowMs);
       if (this.#machine.state !== "closed") this.#armSweep();
     });
   }
-}
-
-function closedError(reason?: AppError): SessionError {
-  return new SessionError("SESSION_CLOSED", "the session was closed", reason === undefined ? {} : { cause: reason });
 }

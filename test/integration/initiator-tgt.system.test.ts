@@ -83,8 +83,8 @@ describeNeeding(["tgtd", "tgtadm"], "initiator against tgtd", () => {
   });
 
   test("lists the units", async () => {
-    const { lun: _lun, ...options } = volumeRequest({ portals: [portal], targetName: name("plain"), lun: 0 });
-    const luns = await listTargetLuns({ ...options, portal }, realDependencies());
+    const request = volumeRequest({ portals: [portal], targetName: name("plain"), lun: 0 });
+    const luns = await listTargetLuns({ ...request, portal }, realDependencies());
     expect(luns.map(({ lun, deviceType, sizeBytes }) => [lun, deviceType, sizeBytes])).toEqual([
       ["0", "controller", 0],
       ["1", "disk", SIZE],

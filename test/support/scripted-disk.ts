@@ -101,10 +101,13 @@ export class ScriptedDisk {
   }
 
   #carryOut(connection: ScriptedConnection, command: ScsiCommandPdu, out: Buffer): void {
-    const cdb = wholeCdb(command);
-    const answer = (data: Buffer): void => this.#answer(connection, command, data);
-    const good = (): void => connection.respond(command);
-    const refuse = (why: Buffer): void => connection.respond(command, { status: 2, sense: why });
+    const result = this.#resultOf(wholeCdb(command), out);
+    if (result.sense !== undefined) connection.respond(command, { status: 2, sense: result.sense });
+    else if (result.data === undefined) connection.respond(command);
+    else this.#answer(connection, command, result.data);
+  }
+
+  #resultOf(cdb: Buffer, out: Buffer): { readonly data?: Buffer; readonly sense?: Buffer } {
     const lba = cdb.length === 16 ? cdb.readUInt32BE(6) : cdb.length === 10 ? cdb.readUInt32BE(2) : 0;
     const blocks = cdb.length === 16 ? cdb.readUInt32BE(10) : cdb.length === 10 ? cdb.readUInt16BE(7) : 0;
     const start = lba * BLOCK;
@@ -112,20 +115,20 @@ export class ScriptedDisk {
       case 0x00:
       case 0x35:
       case 0x91:
-        return good();
+        return {};
       case 0x12:
-        return answer(cdb[1] === 1 ? this.#vpd(cdb[2]!) : this.#inquiry());
+        return { data: cdb[1] === 1 ? this.#vpd(cdb[2]!) : this.#inquiry() };
       case 0x25:
-        return answer(encodeReadCapacity10({ blocks: this.blocks, logicalBlockBytes: this.blockBytes }));
+        return { data: encodeReadCapacity10({ blocks: this.blocks, logicalBlockBytes: this.blockBytes }) };
       case 0x9e:
         if (cdb[1] === 0x12) {
           const status = lba < 8 ? "mapped" : "deallocated";
-          return answer(encodeLbaStatus([{ lba, blocks: 8, status }]));
+          return { data: encodeLbaStatus([{ lba, blocks: 8, status }]) };
         }
-        return this.supportsReadCapacity16 ? answer(this.#capacity16()) : refuse(INVALID_COMMAND);
+        return this.supportsReadCapacity16 ? { data: this.#capacity16() } : { sense: INVALID_COMMAND };
       case 0x5a:
-        return answer(
-          encodeModeData(
+        return {
+          data: encodeModeData(
             {
               isWriteProtected: this.isWriteProtected,
               supportsDpoFua: this.supportsDpoFua,
@@ -135,32 +138,35 @@ export class ScriptedDisk {
             },
             "mode10",
           ),
-        );
+        };
       case 0x28:
       case 0x88:
-        return answer(this.data.subarray(start, start + blocks * BLOCK));
+        return { data: this.data.subarray(start, start + blocks * BLOCK) };
       case 0x2a:
       case 0x8a:
         out.copy(this.data, start);
-        return good();
+        return {};
       case 0x93:
-        if (!this.supportsWriteSame) return refuse(INVALID_COMMAND);
+        if (!this.supportsWriteSame) return { sense: INVALID_COMMAND };
         for (let at = 0; at < blocks; at += 1) out.copy(this.data, start + at * BLOCK);
-        return good();
+        return {};
       case 0x42:
         for (const range of decodeUnmapList(out)) {
           this.data.fill(0, range.lba * BLOCK, (range.lba + range.blocks) * BLOCK);
         }
-        return good();
+        return {};
       default:
-        return refuse(INVALID_COMMAND);
+        return { sense: INVALID_COMMAND };
     }
   }
 
   /** As much as the initiator has room for; a residual for the rest. */
   #answer(connection: ScriptedConnection, command: ScsiCommandPdu, data: Buffer): void {
     const missing = command.expectedDataTransferLength - data.length;
-    if (data.length === 0) return connection.respond(command, { status: 2, sense: INVALID_FIELD });
+    if (data.length === 0) {
+      connection.respond(command, { status: 2, sense: INVALID_FIELD });
+      return;
+    }
     const cut = data.subarray(0, command.expectedDataTransferLength);
     connection.dataIn(command, { data: cut, status: 0, ...(missing > 0 ? { underflow: missing } : {}) });
   }

@@ -9,8 +9,7 @@ import type { LoginRequestPdu, Pdu, ScsiCommandPdu, TargetPdu } from "../../src/
 import { decodeTextKeys, encodeTextKeys } from "../../src/wire/text-keys.js";
 
 const NO_DATA = Buffer.alloc(0);
-const SEQUENCE_FIELDS = ["statSn", "expCmdSn", "maxCmdSn"] as const;
-type WithoutSequence<T> = T extends unknown ? Omit<T, (typeof SEQUENCE_FIELDS)[number]> : never;
+type WithoutSequence<T> = T extends unknown ? Omit<T, "statSn" | "expCmdSn" | "maxCmdSn"> : never;
 /** A target PDU whose sequence numbers the connection fills in unless the test gives its own. */
 export type ScriptedPdu = WithoutSequence<TargetPdu> & {
   readonly statSn?: number;
@@ -37,6 +36,8 @@ export class ScriptedTarget {
   /** Status class and detail for the next logins; undefined lets them in. */
   loginRefusal: { readonly statusClass: number; readonly statusDetail: number; readonly address?: string } | undefined;
   keys: Readonly<Record<string, string>>;
+  /** Called in the same breath as the last login response is sent. */
+  onLoggedIn: ((connection: ScriptedConnection) => void) | undefined;
   #nextTsih = 1;
 
   private constructor(options: ScriptedTargetOptions) {
@@ -76,6 +77,7 @@ export class ScriptedConnection {
   readonly #framer: Framer;
   #digests = { header: false, data: false };
   #isFullFeature = false;
+  #corked: Buffer[] | undefined;
 
   constructor(stream: ByteStream, target: ScriptedTarget) {
     this.#stream = stream;
@@ -104,12 +106,16 @@ export class ScriptedConnection {
       expCmdSn: this.expCmdSn,
       maxCmdSn: (this.expCmdSn + (this.#target.options.windowSize ?? 32) - 1) >>> 0,
       ...pdu,
-    } as TargetPdu;
+    };
     if (!isUnnumbered) this.statSn = (full.statSn + 1) >>> 0;
     this.sendBytes(encodePdu(full, this.#digests));
   }
 
   sendBytes(chunks: readonly Buffer[]): void {
+    if (this.#corked !== undefined) {
+      this.#corked.push(...chunks);
+      return;
+    }
     this.#stream.write(chunks.map((chunk) => Buffer.from(chunk)));
   }
 
@@ -226,6 +232,7 @@ export class ScriptedConnection {
     } else {
       answers.push(...this.#operationalAnswers(decodeTextKeys(request.data)));
     }
+    this.#corked = [];
     this.send({
       type: "login-response",
       isTransit: loginRefusal === undefined && request.isTransit,
@@ -242,6 +249,9 @@ export class ScriptedConnection {
       data: encodeTextKeys(answers),
     });
     if (isLast && loginRefusal === undefined) this.#enterFullFeature(answers);
+    const bytes = Buffer.concat(this.#corked);
+    this.#corked = undefined;
+    this.sendBytes([bytes]);
   }
 
   /** Every offer is taken as it is, except where the test has its own answer. */
@@ -261,6 +271,7 @@ export class ScriptedConnection {
     const uses = (name: string): boolean => answers.some(([key, value]) => key === name && value === "CRC32C");
     this.#digests = { header: uses("HeaderDigest"), data: uses("DataDigest") };
     this.#framer.setDigests(this.#digests);
+    this.#target.onLoggedIn?.(this);
   }
 }
 

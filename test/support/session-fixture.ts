@@ -53,11 +53,11 @@ export async function createFixture(options: {
 
 /** Runs `promise` to its end while virtual time passes, `limitMs` of it at most. */
 export async function settle<T>(clock: VirtualTime, promise: Promise<T>, limitMs = 60_000): Promise<T> {
-  let isDone = false;
-  const watched = promise.finally(() => (isDone = true));
+  const progress = { isDone: false };
+  const watched = promise.finally(() => (progress.isDone = true));
   watched.catch(() => undefined);
-  for (let passedMs = 0; !isDone && passedMs <= limitMs; passedMs += 10) await clock.advance(10);
-  if (!isDone) throw new Error(`not settled within ${limitMs} ms of virtual time`);
+  for (let passedMs = 0; !progress.isDone && passedMs <= limitMs; passedMs += 10) await clock.advance(10);
+  if (!progress.isDone) throw new Error(`not settled within ${limitMs} ms of virtual time`);
   return watched;
 }
 

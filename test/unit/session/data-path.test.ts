@@ -271,11 +271,12 @@ describe("digests", () => {
     const { command, execution } = await begin(fixture, { cdb: read(0, 1), dataIn });
     const { connection } = fixture.target;
     const bytes: Buffer[] = [];
+    const sendBytes = connection.sendBytes.bind(connection);
     connection.sendBytes = (chunks) => bytes.push(...chunks);
     connection.dataIn(command, { data: Buffer.alloc(512, 9), status: 0 });
     const wire = Buffer.concat(bytes);
     wire[which === "headerDigest" ? 49 : 100]! ^= 1;
-    Object.getPrototypeOf(connection).sendBytes.call(connection, [wire]);
+    sendBytes([wire]);
     await fixture.clock.advance(1);
     expect(fixture.events.at(-1)).toMatchObject({ kind: "disconnected" });
     await fixture.clock.advance(5000);

@@ -1,7 +1,7 @@
 import { AppError } from "../../../src/base/errors.js";
 import { Session } from "../../../src/session/session.js";
 import { createFixture, execute, openSession, read, settle, write } from "../../support/session-fixture.js";
-import { ScriptedTarget } from "../../support/scripted-target.js";
+import { type ScriptedConnection, ScriptedTarget } from "../../support/scripted-target.js";
 
 const block = Buffer.alloc(512, 0x33);
 
@@ -63,7 +63,7 @@ describe("session recovery", () => {
   });
 
   test("refused logins while coming back are reported and tried again, with growing pauses", async () => {
-    const { session, target, clock, events } = await openSession();
+    const { session, target, clock, events } = await openSession({ session: { timers: { nopIntervalMs: 0 } } });
     const execution = execute(session, {});
     await clock.advance(1);
     target.loginRefusal = { statusClass: 2, statusDetail: 1 };
@@ -81,7 +81,9 @@ describe("session recovery", () => {
   });
 
   test("with a limit tasks fail after it, and flow again once the path is back", async () => {
-    const { session, target, clock, events } = await openSession({ session: { timers: { reconnectLimitMs: 10_000 } } });
+    const { session, target, clock, events } = await openSession({
+      session: { timers: { reconnectLimitMs: 10_000, nopIntervalMs: 0 } },
+    });
     target.loginRefusal = { statusClass: 3, statusDetail: 1 };
     target.connection.close();
     const execution = execute(session, {});
@@ -218,5 +220,71 @@ describe("session recovery", () => {
     expect(clock.pendingTimers).toBe(0);
     expect(target.connections).toHaveLength(1);
     expect(await settle(clock, execute(session, {}).done)).toMatchObject({ error: { code: "SESSION_CLOSED" } });
+  });
+
+  test("a target that drops every session soon is asked ever more seldom", async () => {
+    const { target, clock } = await openSession();
+    for (let passedMs = 0; passedMs < 60_000; passedMs += 100) {
+      if (!target.connection.isClosed) target.connection.close();
+      await clock.advance(100);
+    }
+    expect(target.connections.length).toBeGreaterThan(5);
+    expect(target.connections.length).toBeLessThan(25);
+  });
+
+  test("a window that stays shut with nothing under way ends the connection", async () => {
+    const { session, target, clock, events } = await openSession({
+      target: {
+        windowSize: 0,
+        onPdu: (connection, pdu) => {
+          if (pdu.type !== "nop-out") return;
+          connection.send({ ...pdu, type: "nop-in", targetTransferTag: 0xffff_ffff });
+        },
+      },
+    });
+    execute(session, {});
+    await clock.advance(29_000);
+    expect(events).toEqual([]);
+    await clock.advance(5_000);
+    expect(events[0]).toMatchObject({ kind: "disconnected", reason: { code: "SESSION_TIMEOUT" } });
+    expect(target.connections.length).toBeGreaterThan(1);
+  });
+
+  test("a target that breaks the protocol in the same breath as the login answer is a failed login", async () => {
+    const flood = (connection: ScriptedConnection): void => {
+      connection.respond({ initiatorTaskTag: 5 });
+    };
+    const fixture = await createFixture({ session: { timers: { nopIntervalMs: 0 } } });
+    fixture.target.onLoggedIn = flood;
+    const opening = settle(fixture.clock, Session.open(fixture.options, fixture.dependencies));
+    await expect(opening).rejects.toMatchObject({ code: "SESSION_CONNECTION_LOST" });
+    fixture.target.onLoggedIn = undefined;
+    const session = await settle(fixture.clock, Session.open(fixture.options, fixture.dependencies));
+    session.addGuard({ lun: { high: 0, low: 0 }, verify: () => Promise.resolve({ kind: "accepted" }) });
+    fixture.target.onLoggedIn = flood;
+    fixture.target.connection.close();
+    await fixture.clock.advance(20_000);
+    expect(session.state).toBe("recovering");
+    fixture.target.onLoggedIn = undefined;
+    await fixture.clock.advance(30_000);
+    expect(session.state).toBe("ready");
+  });
+
+  test.each(["logout", "close"] as const)("%s while a guard is looking ends everything", async (how) => {
+    const { session, target, clock } = await openSession();
+    let accept: (verdict: { kind: "accepted" }) => void = () => undefined;
+    session.addGuard({
+      lun: { high: 0, low: 0 },
+      verify: () => new Promise((resolve) => (accept = resolve)),
+    });
+    target.connection.close();
+    await clock.advance(5_000);
+    expect(session.state).toBe("verifying");
+    await settle(clock, Promise.resolve(session[how]()));
+    accept({ kind: "accepted" });
+    await clock.advance(10_000);
+    expect(session.state).toBe("closed");
+    expect(target.connections.every(({ isClosed }) => isClosed)).toBe(true);
+    expect(clock.pendingTimers).toBe(0);
   });
 });
