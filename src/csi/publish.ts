@@ -3,7 +3,7 @@ import { blockDeviceNumbers, isDeviceAlive } from "../host/device-probe.js";
 import { createMountPoint, removeMountPoint } from "../host/mount-point.js";
 import { isSameDevice, type MountEntry } from "../host/mountinfo.js";
 import { CsiError } from "./errors.js";
-import { requireAttached, type NodeDependencies } from "./node-dependencies.js";
+import type { NodeDependencies } from "./node-dependencies.js";
 import { nodePublishRequest, nodeUnpublishRequest, parseRequest } from "./requests.js";
 import type { CallContext } from "./service.js";
 import { inspectStaging } from "./staging-mount.js";
@@ -41,7 +41,10 @@ export class Publishing {
     const stagingPath = requirePath(request.stagingTargetPath, "staging_target_path");
     const { dataplane, inFlight } = this.#dependencies;
     return inFlight.run(`volume ${volumeId}`, "NodePublishVolume", async () => {
-      const volume = await requireAttached(dataplane, volumeId);
+      const volume = (await dataplane.get(volumeId))?.volume;
+      if (volume === undefined) {
+        throw new CsiError("CSI_FAILED_PRECONDITION", `volume ${volumeId} is not attached here; stage it first`);
+      }
       const isReadOnly = request.readonly || isReaderMode(use.mode) || volume.isReadOnly;
       const publication = { volume, stagingPath, targetPath, use, isReadOnly };
       await this.#checkSingleWriter(publication);

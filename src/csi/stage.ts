@@ -105,8 +105,17 @@ export class Staging {
         await this.#format(volume, stagingPath, use, { isForced: false, signal });
         break;
       case "use":
-        if (!isReadOnly) await filesystems.checkFilesystem({ devicePath, fsType: use.fsType, mode: "repair", signal });
+        if (!isReadOnly) await this.#checkAndGrow(devicePath, use.fsType, signal);
         break;
+    }
+  }
+
+  /** ext4 grows before it is mounted, which takes no capability; the others can only grow when they are. */
+  async #checkAndGrow(devicePath: string, fsType: FileSystemType, signal: AbortSignal): Promise<void> {
+    const { filesystems } = this.#dependencies;
+    await filesystems.checkFilesystem({ devicePath, fsType, mode: "repair", signal });
+    if (await filesystems.needsGrow(devicePath, fsType)) {
+      await filesystems.growUnmounted({ devicePath, fsType, signal });
     }
   }
 
