@@ -28,8 +28,9 @@ interface Libc {
   readonly ioctl: Call<[number, number, number]>;
   readonly ioctlBuffer: Call<[number, number, Uint8Array]>;
   readonly prctl: Call<[number, number, number, number, number]>;
-  readonly mlockall: Call<[number]>;
+  readonly mlock2: Call<[number, number, number]>;
   readonly umount2: Call<[string, number]>;
+  readonly fcntl: Call<[number, number, number]>;
   readonly execve: Call<[string, readonly (string | null)[], readonly (string | null)[]]>;
 }
 
@@ -64,8 +65,9 @@ async function loadLibc(): Promise<Libc> {
     ioctl: declare("int ioctl(int, unsigned long, long)"),
     ioctlBuffer: declare("int ioctl(int, unsigned long, uint8_t *)"),
     prctl: declare("int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)"),
-    mlockall: declare("int mlockall(int)"),
+    mlock2: declare("int mlock2(uintptr_t, size_t, int)"),
     umount2: declare("int umount2(const char *, int)"),
+    fcntl: declare("int fcntl(int, int, long)"),
     execve: declare("int execve(const char *, const char **, const char **)"),
   };
 }
@@ -310,25 +312,28 @@ export async function prctlIoFlusher(): Promise<void> {
   callNow(calls, "prctl(PR_SET_IO_FLUSHER)", calls.prctl, PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 }
 
-const MCL_CURRENT = 1;
-const MCL_FUTURE = 2;
-const MCL_ONFAULT = 4;
+const MLOCK_ONFAULT = 1;
 
 /**
- * Keeps this process's pages in memory once touched. On fault only: the runtime reserves far more address space
- * than it uses. HOST_ENOMEM when RLIMIT_MEMLOCK is too low.
+ * Keeps a range of this process's address space in memory once touched (mlock2). HOST_ENOMEM or HOST_EPERM when
+ * RLIMIT_MEMLOCK is too low. Only for mappings the runtime does not manage: V8 gives pages of its heap back with
+ * madvise, which the kernel refuses for locked ones, and V8 ends the process when that fails. Hence no mlockall.
  */
-export async function mlockAll(): Promise<void> {
+export async function lockRange(address: number, lengthBytes: number): Promise<void> {
   const calls = await libc();
-  callNow(calls, "mlockall", calls.mlockall, MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+  callNow(calls, "mlock2", calls.mlock2, address, lengthBytes, MLOCK_ONFAULT);
 }
 
-/** Replaces this process by `program`; returns only by throwing. */
+const F_SETFD = 2;
+
+/** Replaces this process by `program`, which keeps standard input, output and error; returns only by throwing. */
 export async function execve(
   program: string,
   options: { readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> },
 ): Promise<never> {
   const calls = await libc();
+  // Node.js has marked these to be closed, as every other descriptor.
+  for (const fd of [0, 1, 2]) callNow(calls, "fcntl(F_SETFD)", calls.fcntl, fd, F_SETFD, 0);
   const env = Object.entries(options.env).map(([name, value]) => `${name}=${value}`);
   callNow(calls, `execve ${program}`, calls.execve, program, [...options.args, null], [...env, null]);
   throw new HostError("HOST_EXEC_RETURNED", `execve of ${program} returned without an error`);
