@@ -1,6 +1,6 @@
 import type { Clock, Timer } from "../base/clock.js";
 import { errorCode, errorMessage } from "../base/errors.js";
-import { DEFAULT_MAX_RECV_DATA_SEGMENT_BYTES } from "../base/limits.js";
+import { DEFAULT_MAX_RECV_DATA_SEGMENT_BYTES, TARGET_MAX_DATA_BYTES_PER_CONNECTION } from "../base/limits.js";
 import type { Logger } from "../base/logger.js";
 import type { NegotiatedParameters } from "../login/parameters.js";
 import type { ByteStream } from "../transport/transport.js";
@@ -45,6 +45,9 @@ export interface ConnectionDependencies {
 /** Time a peer has to take the last bytes of a connection that we end. */
 const CLOSE_TIMEOUT_MS = 5_000;
 
+/** Answers a peer may leave unread: the data of its reads, and as much again for whatever else it asks. */
+const MAX_UNSENT_BYTES = 2 * TARGET_MAX_DATA_BYTES_PER_CONNECTION;
+
 type Phase = "login" | "full-feature" | "closing" | "closed";
 
 /**
@@ -64,6 +67,8 @@ export class TargetConnection {
   #login: LoginDriver | undefined;
   #user: ConnectionUser | undefined;
   #isFlushScheduled = false;
+  /** The peer sends and does not read: nothing more is taken from it until it does. */
+  #isPausedForPeer = false;
   /** To be called when what is in the writer has been sent. */
   #onSent: (() => void)[] = [];
   #lastReceivedMs: number;
@@ -114,7 +119,7 @@ export class TargetConnection {
     this.#login = login;
     this.#stream.start({
       onData: (chunk) => this.#onData(chunk),
-      onDrain: () => undefined,
+      onDrain: () => this.#onDrain(),
       onClose: (error) => this.#onClose(error),
     });
   }
@@ -185,12 +190,21 @@ export class TargetConnection {
     if (chunks.length === 0) return;
     if (callbacks.length === 0) {
       this.#stream.write(chunks);
-      return;
+    } else {
+      this.#onSent = [];
+      this.#stream.write(chunks, () => {
+        for (const callback of callbacks) callback();
+      });
     }
-    this.#onSent = [];
-    this.#stream.write(chunks, () => {
-      for (const callback of callbacks) callback();
-    });
+    if (this.#stream.unsentBytes <= MAX_UNSENT_BYTES || this.#isPausedForPeer) return;
+    this.#isPausedForPeer = true;
+    this.#stream.pause();
+  }
+
+  #onDrain(): void {
+    if (!this.#isPausedForPeer) return;
+    this.#isPausedForPeer = false;
+    this.#stream.resume();
   }
 
   #onData(chunk: Buffer): void {

@@ -60,9 +60,13 @@ export class LoginConnection implements LoginDriver {
       connection.statSn = this.#login.statSn;
       session.begin();
     } catch (error) {
-      if (!(error instanceof LoginRefusal)) throw error;
-      const step = this.#login.refuse(error);
-      if (step.kind === "refuse") this.#refuse(step.refusal, step.response);
+      if (error instanceof LoginRefusal) {
+        const step = this.#login.refuse(error);
+        if (step.kind === "refuse") this.#refuse(step.refusal, step.response);
+      } else {
+        this.#deps.logger.error("a login failed inside the target", { peer: connection.remoteAddress, error });
+        connection.destroy();
+      }
     } finally {
       connection.resumeInput();
     }

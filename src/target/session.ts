@@ -92,6 +92,7 @@ export class TargetSession implements ConnectionUser {
       pool: dependencies.pool,
       nexus: this.nexus,
       reject: (reason, header) => this.#reject(reason, header),
+      fail: (error) => this.#fail(error),
     });
     this.#text = new TextExchange((pairs) => this.#answerText(pairs));
   }
@@ -250,7 +251,7 @@ export class TargetSession implements ConnectionUser {
     if (pdu.type === "nop-out") this.#onNopOut(pdu);
     else if (pdu.type === "text-request") this.#onText(pdu, header);
     else if (pdu.type === "logout-request") this.#onLogout(pdu);
-    else void this.#onTaskManagement(pdu);
+    else this.#onTaskManagement(pdu).catch((error: unknown) => this.#fail(error));
   }
 
   #startCommand(pdu: ScsiCommandPdu, arrived: Arrived): void {
@@ -334,6 +335,12 @@ export class TargetSession implements ConnectionUser {
     });
     if (endsSessions !== true) return;
     for (const session of [...scope.sessions()]) void session.drop("target cold reset");
+  }
+
+  /** A mistake of ours: it ends this session and no other. */
+  #fail(error: unknown): void {
+    this.#deps.logger.error("a session failed inside the target", { initiator: this.initiatorName, error });
+    this.#deps.connection.destroy();
   }
 
   #reject(reason: number, header: Buffer): void {

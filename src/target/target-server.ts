@@ -335,14 +335,14 @@ class EmbeddedTargetServer implements TargetServer {
     this.#pingTimer = this.#deps.clock.setTimer(pingIntervalMs / 2, () => {
       if (this.#isStopped) return;
       const nowMs = this.#deps.clock.nowMs();
+      for (const connection of [...this.#connections]) {
+        const silentMs = nowMs - connection.lastReceivedMs;
+        if (silentMs <= 2 * pingIntervalMs) continue;
+        const message = `${connection.remoteAddress} did not answer for ${Math.round(silentMs / 1000)} s`;
+        connection.destroy(new TargetError("TARGET_PEER_TIMEOUT", message));
+      }
       for (const { session } of this.#sessions.values()) {
-        const silentMs = nowMs - session.connection.lastReceivedMs;
-        if (silentMs > 2 * pingIntervalMs) {
-          const message = `${session.initiatorName} did not answer for ${Math.round(silentMs / 1000)} s`;
-          session.connection.destroy(new TargetError("TARGET_PEER_TIMEOUT", message));
-        } else if (silentMs > pingIntervalMs) {
-          session.ping();
-        }
+        if (nowMs - session.connection.lastReceivedMs > pingIntervalMs) session.ping();
       }
       this.#schedulePings();
     });

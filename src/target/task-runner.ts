@@ -19,6 +19,8 @@ export interface TaskRunnerDependencies {
   readonly nexus: Nexus;
   /** Answers a PDU with Reject. */
   readonly reject: (reason: number, header: Buffer) => void;
+  /** Reports a mistake of ours that no outcome can be made of. */
+  readonly fail: (error: unknown) => void;
 }
 
 /** The SCSI tasks of one session: data transfer, execution, responses. */
@@ -223,7 +225,10 @@ export class TaskRunner {
     task.state = "executing";
     task.budgetBytes = cost;
     this.#heldBytes += cost;
-    void this.#deps.deviceServer.execute(command).then((outcome) => this.#finish(task, outcome));
+    this.#deps.deviceServer
+      .execute(command)
+      .then((outcome) => this.#finish(task, outcome))
+      .catch(this.#deps.fail);
   }
 
   #finish(task: TargetTask, outcome: ScsiOutcome): void {
