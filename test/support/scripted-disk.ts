@@ -15,6 +15,8 @@ import type { ScriptedConnection } from "./scripted-target.js";
 import { sense } from "./session-fixture.js";
 
 const BLOCK = 512;
+/** Bytes asked for with one R2T. */
+const MAX_BURST = 2048;
 const INVALID_COMMAND = sense(5, 0x20, 0);
 const INVALID_FIELD = sense(5, 0x24, 0);
 
@@ -45,12 +47,15 @@ export class ScriptedDisk {
   /** Commands carried out, in order. */
   readonly commands: Buffer[] = [];
   readonly data: Buffer = Buffer.alloc(2048 * BLOCK);
-  readonly #outgoing = new Map<number, { readonly command: ScsiCommandPdu; readonly parts: Buffer[] }>();
+  readonly #outgoing = new Map<
+    number,
+    { readonly command: ScsiCommandPdu; readonly parts: Buffer[]; requests: number }
+  >();
 
   /** For `ScriptedTargetOptions.onPdu`. */
   readonly onPdu = (connection: ScriptedConnection, pdu: Pdu): void => {
     if (pdu.type === "scsi-command") this.#begin(connection, pdu);
-    else if (pdu.type === "scsi-data-out") this.#continue(connection, pdu.initiatorTaskTag, pdu.data);
+    else if (pdu.type === "scsi-data-out") this.#continue(connection, pdu.initiatorTaskTag, pdu.data, pdu.isFinal);
     else if (pdu.type === "logout-request") {
       connection.send({
         type: "logout-response",
@@ -85,16 +90,22 @@ export class ScriptedDisk {
       });
       return;
     }
-    this.#outgoing.set(command.initiatorTaskTag, { command, parts: [command.data] });
-    this.#continue(connection, command.initiatorTaskTag, Buffer.alloc(0));
+    this.#outgoing.set(command.initiatorTaskTag, { command, parts: [command.data], requests: 0 });
+    this.#continue(connection, command.initiatorTaskTag, Buffer.alloc(0), command.isFinal);
   }
 
-  #continue(connection: ScriptedConnection, tag: number, data: Buffer): void {
+  #continue(connection: ScriptedConnection, tag: number, data: Buffer, isLastOfBurst: boolean): void {
     const entry = this.#outgoing.get(tag)!;
     entry.parts.push(data);
     const { command, parts } = entry;
     const received = parts.reduce((sum, part) => sum + part.length, 0);
-    if (command.isWrite && received < command.expectedDataTransferLength) return;
+    if (command.isWrite && received < command.expectedDataTransferLength) {
+      if (!isLastOfBurst) return;
+      const length = Math.min(command.expectedDataTransferLength - received, MAX_BURST);
+      connection.readyToTransfer(command, { r2tSn: entry.requests, offset: received, length, tag: tag ^ 0x55 });
+      entry.requests += 1;
+      return;
+    }
     this.#outgoing.delete(tag);
     this.commands.push(wholeCdb(command));
     this.#carryOut(connection, command, Buffer.concat(parts));

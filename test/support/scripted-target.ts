@@ -1,4 +1,4 @@
-import type { Clock } from "../../src/base/clock.js";
+import { AppError } from "../../src/base/errors.js";
 import { LUN_ZERO } from "../../src/base/lun.js";
 import type { ByteStream, Endpoint, Listener } from "../../src/transport/transport.js";
 import { LoginStage, RESERVED_TAG } from "../../src/wire/constants.js";
@@ -86,11 +86,16 @@ export class ScriptedConnection {
       { maxDataSegmentLength: 1 << 24, digests: this.#digests },
       {
         placeData: () => undefined,
-        onPdu: (raw) => this.#receive(decodePdu(Buffer.from(raw.header), raw.ahs, raw.data)),
+        onPdu: (raw) => {
+          if (raw.isDataDigestGood) this.#receive(decodePdu(Buffer.from(raw.header), raw.ahs, raw.data));
+          else this.close();
+        },
       },
     );
     stream.start({
-      onData: (chunk) => this.#framer.push(chunk),
+      onData: (chunk) => {
+        if (!this.isClosed) this.#push(chunk);
+      },
       onClose: () => (this.isClosed = true),
     });
   }
@@ -202,10 +207,22 @@ export class ScriptedConnection {
   }
 
   close(): void {
+    this.isClosed = true;
     this.#stream.destroy();
   }
 
+  /** Bytes that make no sense end the connection, as a target does at ErrorRecoveryLevel 0. */
+  #push(chunk: Buffer): void {
+    try {
+      this.#framer.push(chunk);
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+      this.close();
+    }
+  }
+
   #receive(pdu: Pdu): void {
+    if (this.isClosed) return;
     if (!this.#isFullFeature) {
       if (pdu.type !== "login-request") throw new Error(`${pdu.type} before the full feature phase`);
       this.#login(pdu);
@@ -268,15 +285,11 @@ export class ScriptedConnection {
 
   #enterFullFeature(answers: readonly (readonly [string, string])[]): void {
     this.#isFullFeature = true;
+    // Session reinstatement (RFC 7143 §6.3.5): the old session and its tasks end before this login does.
+    for (const other of this.#target.connections) if (other !== this && !other.isClosed) other.close();
     const uses = (name: string): boolean => answers.some(([key, value]) => key === name && value === "CRC32C");
     this.#digests = { header: uses("HeaderDigest"), data: uses("DataDigest") };
     this.#framer.setDigests(this.#digests);
     this.#target.onLoggedIn?.(this);
   }
-}
-
-/** A moment in which everything that is due now happens. */
-export async function tick(clock: Clock & { advance(ms: number): Promise<void> }): Promise<void> {
-  await clock.advance(0);
-  await clock.advance(0);
 }

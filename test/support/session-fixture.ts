@@ -5,7 +5,7 @@ import type { SessionEvent } from "../../src/session/session-events.js";
 import type { SessionDependencies, SessionOptions } from "../../src/session/session-options.js";
 import { Session } from "../../src/session/session.js";
 import type { ScsiResult, ScsiTask } from "../../src/session/task.js";
-import { MemoryNetwork } from "../../src/transport/memory.js";
+import { type LinkBehaviour, MemoryNetwork } from "../../src/transport/memory.js";
 import type { Pdu, ScsiCommandPdu } from "../../src/wire/pdu.js";
 import { ScriptedTarget, type ScriptedTargetOptions } from "./scripted-target.js";
 import { VirtualTime } from "./virtual-time.js";
@@ -26,10 +26,17 @@ export interface Fixture {
 export async function createFixture(options: {
   readonly target?: Partial<ScriptedTargetOptions>;
   readonly session?: Partial<SessionOptions>;
+  /** How links behave; default: at once and whole. */
+  readonly behaviour?: (random: SeededRandom) => LinkBehaviour;
+  readonly seed?: number;
 }): Promise<Fixture> {
   const clock = new VirtualTime();
-  const random = new SeededRandom(7);
-  const network = new MemoryNetwork({}, { clock, random });
+  const random = new SeededRandom(options.seed ?? 7);
+  const { behaviour } = options;
+  const network = new MemoryNetwork(behaviour === undefined ? {} : { behaviour: () => behaviour(random) }, {
+    clock,
+    random,
+  });
   const target = await ScriptedTarget.listen(network, {
     endpoint: { kind: "tcp", host: "target", port: 3260 },
     ...options.target,
