@@ -41,7 +41,7 @@ FIRST=$(call attach pvc/1 ${target}); echo "attached $FIRST"
 DEV=\${FIRST%% *}; NAME=\${DEV#/dev/}
 cat /sys/block/$NAME/backend > $RESULTS/backend
 mkfs.ext4 -q $DEV; mkdir $SCRATCH/m; mount $DEV $SCRATCH/m
-fio --name=v --directory=$SCRATCH/m --size=12M --bs=4k --rw=randwrite --iodepth=8 --ioengine=libaio --direct=1 \\
+fio --name=v --verify_state_save=0 --directory=$SCRATCH/m --size=12M --bs=4k --rw=randwrite --iodepth=8 --ioengine=libaio --direct=1 \\
   --verify=crc32c --fsync=64 --output=$RESULTS/fio --output-format=json &
 FIO=$!
 sleep 1.5; { kill -9 $DP; wait $DP || true; } 2> /dev/null

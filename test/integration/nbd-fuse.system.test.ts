@@ -53,7 +53,15 @@ describeNeeding(needs, "a device through nbdfuse and loop", () => {
     await run("mount", devicePath, mountPoint);
     await run(
       "fio",
-      ...["--name=v", `--directory=${mountPoint}`, "--size=16M", "--bs=4k", "--rw=randwrite", "--iodepth=16"],
+      ...[
+        "--name=v",
+        "--verify_state_save=0",
+        `--directory=${mountPoint}`,
+        "--size=16M",
+        "--bs=4k",
+        "--rw=randwrite",
+        "--iodepth=16",
+      ],
       ...["--ioengine=libaio", "--direct=1", "--verify=crc32c", "--end_fsync=1"],
     );
     await run("umount", mountPoint);

@@ -162,7 +162,15 @@ describeNeeding(needs, "the NBD server and other programs' clients", () => {
     async (mode) => {
       await run(
         "fio",
-        ...["--name=v", "--ioengine=nbd", `--uri=${uri}`, `--rw=${mode}`, "--bsrange=4k-256k", "--iodepth=32"],
+        ...[
+          "--name=v",
+          "--verify_state_save=0",
+          "--ioengine=nbd",
+          `--uri=${uri}`,
+          `--rw=${mode}`,
+          "--bsrange=4k-256k",
+          "--iodepth=32",
+        ],
         ...["--size=48M", "--verify=crc32c", "--verify_fatal=1", "--randseed=3"],
       );
     },

@@ -57,7 +57,7 @@ cat /sys/block/$NAME/backend /sys/block/$NAME/queue/io_timeout
 test "$(cat /sys/block/$NAME/dev)" = $NUMBERS
 blockdev --getsize64 --getss $DEV
 mkfs.ext4 -q $DEV; mkdir $SCRATCH/m; mount $DEV $SCRATCH/m
-fio --name=v --directory=$SCRATCH/m --size=8M --bs=4k --rw=randwrite --iodepth=16 --ioengine=libaio --direct=1 \\
+fio --name=v --verify_state_save=0 --directory=$SCRATCH/m --size=8M --bs=4k --rw=randwrite --iodepth=16 --ioengine=libaio --direct=1 \\
   --verify=crc32c --end_fsync=1 --output=$RESULTS/fio
 tell TERM
 umount $SCRATCH/m; e2fsck -fn $DEV > /dev/null 2>&1; echo clean
@@ -91,7 +91,7 @@ umount $SCRATCH/m; e2fsck -fn $DEV > /dev/null 2>&1; tell TERM
 truncate -s 128M $SCRATCH/disk
 serve bind cluster/killed/naa.2 0 $SCRATCH/disk
 mkfs.ext4 -q $DEV; mkdir $SCRATCH/m; mount $DEV $SCRATCH/m
-fio --name=v --directory=$SCRATCH/m --size=12M --bs=4k --rw=randwrite --iodepth=16 --ioengine=libaio --direct=1 \\
+fio --name=v --verify_state_save=0 --directory=$SCRATCH/m --size=12M --bs=4k --rw=randwrite --iodepth=16 --ioengine=libaio --direct=1 \\
   --fsync=64 --verify=crc32c --verify_fatal=1 --loops=2 --rate_iops=,500 --output=$RESULTS/fio --output-format=json > /dev/null 2>&1 &
 FIO=$!
 for round in 1 2; do
