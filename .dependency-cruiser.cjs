@@ -58,7 +58,6 @@ const ownerRules = [
   ["koffi", "^src/host/ffi"],
   ["@grpc/", "^src/(csi|dataplane|storage|cli)/"],
   ["pino", "^src/cli/"],
-  ["prom-client", "^src/cli/"],
   ["commander", "^src/cli/"],
   ["@node-rs/crc32", "^src/wire/crc32c"],
   ["@kubernetes/client-node", "^src/csi/k8s-adapter"],
