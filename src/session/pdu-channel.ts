@@ -1,8 +1,10 @@
 import type { Clock } from "../base/clock.js";
 import { AppError } from "../base/errors.js";
 import { MAX_HELD_PDUS } from "../base/limits.js";
+import type { Logger } from "../base/logger.js";
 import type { ByteStream } from "../transport/transport.js";
 import { decodePdu } from "../wire/decode.js";
+import { describePdu } from "../wire/describe.js";
 import type { DigestUse } from "../wire/encode.js";
 import { PduWriter } from "../wire/encode.js";
 import { Framer, type RawPdu } from "../wire/framer.js";
@@ -37,6 +39,8 @@ export class PduChannel {
   readonly #clock: Clock;
   readonly #framer: Framer;
   readonly #writer: PduWriter;
+  /** Present only when traces are wanted: looked at once, since it would cost on every PDU. */
+  readonly #tracer: Logger | undefined;
   #user: ChannelUser;
   #isFlushScheduled = false;
   #isReceiving = false;
@@ -51,8 +55,11 @@ export class PduChannel {
   /** Takes over `stream` and starts it. `maxDataSegmentLength` is what we declare to the peer. */
   constructor(
     options: { readonly stream: ByteStream; readonly maxDataSegmentLength: number; readonly user: ChannelUser },
-    dependencies: { readonly clock: Clock },
+    dependencies: { readonly clock: Clock; readonly logger: Logger },
   ) {
+    const { logger } = dependencies;
+    const { remoteAddress, localAddress } = options.stream;
+    this.#tracer = logger.isEnabled("trace") ? logger.child({ remoteAddress, localAddress }) : undefined;
     this.#stream = options.stream;
     this.#clock = dependencies.clock;
     this.#user = options.user;
@@ -118,6 +125,7 @@ export class PduChannel {
   /** Queues a PDU; its data is borrowed until it has been sent. Does nothing once the channel is over. */
   send(pdu: InitiatorPdu): void {
     if (this.#isOver) return;
+    this.#tracer?.trace("PDU sent", { pdu: describePdu(pdu) });
     this.#writer.append(pdu);
     if (this.#isFlushScheduled || this.#isReceiving) return;
     this.#isFlushScheduled = true;
@@ -162,6 +170,7 @@ export class PduChannel {
   #deliver(raw: RawPdu): void {
     if (this.#isOver) return;
     const pdu = decodePdu(raw.header, raw.ahs, raw.data);
+    this.#tracer?.trace("PDU received", { pdu: describePdu(pdu) });
     if (this.#held === undefined) this.#user.onPdu(pdu, raw.isDataDigestGood);
     else this.#keep(this.#held, pdu, raw.isDataDigestGood);
   }
