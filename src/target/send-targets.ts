@@ -21,8 +21,10 @@ export function sendTargetsAnswer(options: {
   readonly reachedHost: string;
   readonly portalGroupTag: number;
 }): [string, string][] {
+  // A socket for both families sees IPv4 peers at mapped addresses, which IPv4 initiators cannot use.
+  const reachedHost = options.reachedHost.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "");
   const addresses = options.portals.map((portal) => {
-    const host = isWildcard(portal.host) ? options.reachedHost : portal.host;
+    const host = isWildcard(portal.host) ? reachedHost : portal.host;
     return `${formatPortal({ host, port: portal.port })},${options.portalGroupTag}`;
   });
   const unique = [...new Set(addresses)];

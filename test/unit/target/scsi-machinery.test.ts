@@ -86,28 +86,26 @@ describe("TaskSet", () => {
 });
 
 describe("RangeLock", () => {
-  test("exclusive waits for what overlaps, and what overlaps it waits in turn", async () => {
+  test("exclusive waits for what overlaps it, and what overlaps it waits in turn", async () => {
     const lock = new RangeLock();
-    const shared = lock.tryLock(0, 8, false);
-    expect(lock.tryLock(4, 8, false)).toBeDefined();
-    expect(lock.tryLock(6, 1, true)).toBeUndefined();
+    const shared = lock.tryLock(0, 8, false)!;
+    expect(lock.tryLock(4, 2, false)).toBeDefined();
     const order: string[] = [];
-    const exclusive = lock.wait(6, 1, true).then((range) => {
-      order.push("exclusive");
-      return range;
-    });
-    expect(lock.tryLock(6, 1, false)).toBeUndefined();
+    expect(lock.tryLock(7, 1, true)).toBeUndefined();
+    const exclusive = lock.wait(7, 1, true);
+    void exclusive.then(() => order.push("exclusive"));
+    expect(lock.tryLock(7, 1, false)).toBeUndefined();
     expect(lock.tryLock(100, 1, false)).toBeDefined();
-    const reader = lock.wait(6, 1, false).then(() => order.push("reader"));
-    if (shared !== undefined) lock.unlock(shared);
+    const reader = lock.wait(7, 1, false);
+    void reader.then(() => order.push("reader"));
     await Promise.resolve();
     expect(order).toEqual([]);
-    const rest = new RangeLock();
-    expect(rest.tryLock(0, 1, true)).toBeDefined();
-    expect(rest.tryLock(1, 1, true)).toBeDefined();
-    expect(rest.tryLock(1, 1, false)).toBeUndefined();
-    void exclusive;
-    void reader;
+    lock.unlock(shared);
+    const held = await exclusive;
+    expect(order).toEqual(["exclusive"]);
+    lock.unlock(held);
+    await reader;
+    expect(order).toEqual(["exclusive", "reader"]);
   });
 
   test("is granted in the order of asking", async () => {
@@ -173,5 +171,18 @@ test("SendTargets lists a wildcard portal under the address that was reached, on
     ["TargetName", "iqn.a"],
     ["TargetAddress", "[2001:db8::1]:3260,1"],
     ["TargetAddress", "192.0.2.7:3261,1"],
+  ]);
+});
+
+test("SendTargets lists an IPv4 address as one, even when a socket for both families was reached", () => {
+  const answer = sendTargetsAnswer({
+    targets: [{ name: "iqn.a" }],
+    portals: [{ host: "::", port: 3260 }],
+    reachedHost: "::ffff:192.0.2.7",
+    portalGroupTag: 1,
+  });
+  expect(answer).toEqual([
+    ["TargetName", "iqn.a"],
+    ["TargetAddress", "192.0.2.7:3260,1"],
   ]);
 });
