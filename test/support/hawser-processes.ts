@@ -40,6 +40,10 @@ export class HawserProcess {
     return this.#child.pid;
   }
 
+  get isRunning(): boolean {
+    return this.#child?.pid !== undefined;
+  }
+
   get log(): string {
     return readFileSync(this.logPath, "utf8");
   }
@@ -90,10 +94,12 @@ export interface HawserHostOptions {
   /** Where the temporary directory is made; default the system's. */
   readonly parent?: string;
   readonly dataplaneArgs?: readonly string[];
+  /** Which backend the controller has, with its flags; default the static one. */
+  readonly controllerArgs?: readonly string[];
 }
 
 /**
- * A node of a cluster and its controller with the static backend: three real processes, their sockets, state and logs
+ * A node of a cluster and its controller (with the static backend unless told otherwise): three real processes, their sockets, state and logs
  * in one temporary directory. `remove` in `afterAll`.
  */
 export class HawserHost {
@@ -104,13 +110,15 @@ export class HawserHost {
   readonly dataplane: HawserProcess;
   readonly dataplaneClient: DataplaneClient;
 
-  private constructor({ logLevel = "debug", parent = tmpdir(), dataplaneArgs = [] }: HawserHostOptions) {
+  private constructor(options: HawserHostOptions) {
+    const { logLevel = "debug", parent = tmpdir(), dataplaneArgs = [] } = options;
+    const controllerArgs = options.controllerArgs ?? ["--backend", "static"];
     this.directory = mkdtempSync(join(parent, "hawser-life-"));
     this.stateDirectory = join(this.directory, "state");
     mkdirSync(join(this.directory, "logs"));
     const state = ["--state-dir", this.stateDirectory, "--node-name", "test-node"];
     this.controller = this.#define("controller", logLevel, [
-      ...["--endpoint", `unix://${this.socketPath("controller")}`, "--backend", "static"],
+      ...["--endpoint", `unix://${this.socketPath("controller")}`, ...controllerArgs],
     ]);
     this.dataplane = this.#define("dataplane", logLevel, [
       ...["--socket", this.socketPath("dataplane"), "--runtime-dir", join(this.directory, "run")],
