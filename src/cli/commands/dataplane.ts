@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
-import type { LogLevel } from "../../base/logger.js";
+import type { Logger, LogLevel } from "../../base/logger.js";
 import { startDataplane } from "../../dataplane/dataplane-process.js";
+import { becomeIoFlusher, lockProgram, lowerOomScore, type ProtectionResult } from "../../host/launcher.js";
 import { TcpDialer } from "../../transport/tcp.js";
 import { untilAborted } from "../csi-options.js";
 import { addLogOption, wholeNumber } from "../options.js";
@@ -18,6 +19,21 @@ interface DataplaneOptions {
   readonly nbdIoTimeout: number;
   readonly nbdDeadTimeout: number;
   readonly logLevel: LogLevel;
+}
+
+/**
+ * Keeps the kernel from waiting for us while it waits for itself (see host/launcher). The first step may replace the
+ * program by itself, so nothing comes before it. A host that refuses a step gets a line in the log, no more.
+ */
+async function protectFromReclaim(runtime: Runtime, logger: Logger): Promise<void> {
+  const report = (measure: string, { isProtected, reason }: ProtectionResult): void => {
+    if (!isProtected) logger.warn("not protected from memory reclaim", { measure, reason });
+  };
+  const args = [...process.execArgv, ...process.argv.slice(1)];
+  const flusher = await becomeIoFlusher({ program: process.execPath, args, env: runtime.environment });
+  report("I/O flusher", flusher);
+  report("locked program", await lockProgram());
+  report("OOM score", await lowerOomScore());
 }
 
 /** `hawser dataplane`: the only process that owns iSCSI sessions. */
@@ -49,7 +65,9 @@ export function dataplaneCommand(runtime: Runtime): Command {
   return command
     .addHelpText("after", "\nExample:\n  hawser dataplane --node-name worker-1 --socket /run/hawser/dataplane.sock\n")
     .action(async (options: DataplaneOptions) => {
-      const ports = corePorts(runtime, runtime.logger("dataplane", options.logLevel));
+      const logger = runtime.logger("dataplane", options.logLevel);
+      await protectFromReclaim(runtime, logger);
+      const ports = corePorts(runtime, logger);
       const dataplane = await startDataplane(
         {
           stateDirectory: options.stateDir,

@@ -1,31 +1,8 @@
 import { AppError } from "../../base/errors.js";
+import { SenseKey } from "../../scsi/sense.js";
 
-/** SAM-5 §5.3.1: the status codes the device server gives. */
-export const Status = {
-  good: 0x00,
-  checkCondition: 0x02,
-  conditionMet: 0x04,
-  busy: 0x08,
-  reservationConflict: 0x18,
-  taskSetFull: 0x28,
-  acaActive: 0x30,
-  taskAborted: 0x40,
-} as const;
-
-/** SPC-5 §4.5.6. */
-export const SenseKey = {
-  noSense: 0x0,
-  recoveredError: 0x1,
-  notReady: 0x2,
-  mediumError: 0x3,
-  hardwareError: 0x4,
-  illegalRequest: 0x5,
-  unitAttention: 0x6,
-  dataProtect: 0x7,
-  copyAborted: 0xa,
-  abortedCommand: 0xb,
-  miscompare: 0xe,
-} as const;
+export { SenseKey } from "../../scsi/sense.js";
+export { ScsiStatus as Status } from "../../scsi/status.js";
 
 /** A sense key with its additional sense code and qualifier in one number: 0xAABB is ASC AA, ASCQ BB. */
 export interface SenseCode {

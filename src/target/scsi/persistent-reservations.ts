@@ -1,17 +1,8 @@
 import type { Logger } from "../../base/logger.js";
+import { ReservationType } from "../../scsi/opcodes.js";
 import type { ReservationClass } from "./command.js";
 import { CheckCondition, CommandStatus, Condition, Status } from "./check-condition.js";
 import type { Nexus } from "./nexus.js";
-
-/** SPC-5 §6.16.3.4. */
-export const ReservationType = {
-  writeExclusive: 1,
-  exclusiveAccess: 3,
-  writeExclusiveRegistrantsOnly: 5,
-  exclusiveAccessRegistrantsOnly: 6,
-  writeExclusiveAllRegistrants: 7,
-  exclusiveAccessAllRegistrants: 8,
-} as const;
 
 const VALID_TYPES: ReadonlySet<number> = new Set(Object.values(ReservationType));
 
