@@ -1,4 +1,5 @@
-import type { AttachedVolume } from "../dataplane/api.js";
+import { errorCode } from "../base/errors.js";
+import type { AttachedVolume, AttachRequest } from "../dataplane/api.js";
 import { decideFormat } from "../host/format-decision.js";
 import { createMountPoint } from "../host/mount-point.js";
 import { CsiError } from "./errors.js";
@@ -7,7 +8,7 @@ import { nodeStageRequest, nodeUnstageRequest, parseRequest } from "./requests.j
 import type { CallContext } from "./service.js";
 import { attachRequestOf } from "./stage-access.js";
 import type { StageRecord } from "./stage-record.js";
-import { clearDeadMount, inspectStaging, ownerOf } from "./staging-mount.js";
+import { clearDeadMount, inspectStaging, ownerOf, releaseLostDevice } from "./staging-mount.js";
 import { requirePath, requireText, requireUse, type FileSystemType, type VolumeUse } from "./validate.js";
 import { deviceOf, mountsElsewhere, mountsOfVolume } from "./volume-mounts.js";
 
@@ -33,7 +34,7 @@ export class Staging {
     const attachRequest = attachRequestOf(request, use, this.#dependencies);
     return this.#dependencies.inFlight.run(`volume ${volumeId}`, "NodeStageVolume", async () => {
       if (use.kind === "mount") await clearDeadMount(volumeId, stagingPath, this.#dependencies);
-      const volume = await this.#dependencies.dataplane.attach(attachRequest, signal);
+      const volume = await this.#attach(attachRequest, stagingPath, signal);
       if (use.kind === "mount") await this.#mount(volume, stagingPath, use, signal);
       else await this.#dependencies.records.put(recordOf(volume, stagingPath, use));
       return {};
@@ -56,6 +57,17 @@ export class Staging {
       await records.remove(volumeId);
       return {};
     });
+  }
+
+  async #attach(request: AttachRequest, stagingPath: string, signal: AbortSignal): Promise<AttachedVolume> {
+    const { dataplane } = this.#dependencies;
+    try {
+      return await dataplane.attach(request, signal);
+    } catch (error) {
+      const isHeld = ["DEVICE_BUSY", "VOLUME_DEVICE_LOST"].includes(errorCode(error) ?? "");
+      if (!isHeld || !(await releaseLostDevice(request.volumeHandle, stagingPath, this.#dependencies))) throw error;
+      return dataplane.attach(request, signal);
+    }
   }
 
   async #mount(volume: AttachedVolume, stagingPath: string, use: MountUse, signal: AbortSignal): Promise<void> {

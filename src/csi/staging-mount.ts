@@ -46,6 +46,24 @@ export async function inspectStaging(
   return "absent";
 }
 
+/**
+ * The dataplane cannot attach the volume because its last device is dead and still mounted (a FUSE device whose server
+ * was killed looks alive from above until the next write). True when the mount was ours and is gone now; false when
+ * there is nothing of ours to take away. Refused while pods use it.
+ */
+export async function releaseLostDevice(
+  volumeId: string,
+  stagingPath: string,
+  dependencies: Dependencies,
+): Promise<boolean> {
+  const { mounter, records } = dependencies;
+  const entry = await mounter.find(stagingPath);
+  const record = await records.get(volumeId);
+  if (entry === undefined || record?.stagingPath !== stagingPath) return false;
+  await clear(stagingPath, recordedDevice(record, entry.device), "the device below it is gone", dependencies);
+  return true;
+}
+
 /** The volume whose record has this staging path. */
 export async function ownerOf(stagingPath: string, records: NodeDependencies["records"]): Promise<string | undefined> {
   const owner = (await records.list()).find((record) => record.stagingPath === stagingPath && record.kind === "mount");
@@ -71,7 +89,11 @@ async function clear(
     );
   }
   logger.warn("taking away a stale mount", { stagingPath, reason });
-  await mounter.unmount(stagingPath, { isLazy: true });
+  try {
+    await mounter.unmount(stagingPath);
+  } catch {
+    await mounter.unmount(stagingPath, { isLazy: true });
+  }
 }
 
 function occupied(stagingPath: string, why: string): CsiError {
