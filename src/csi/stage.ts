@@ -92,7 +92,7 @@ export class Staging {
 
   /** Makes the file system, or checks the one that is there. */
   async #prepare(volume: AttachedVolume, stagingPath: string, use: MountUse, signal: AbortSignal): Promise<void> {
-    const { filesystems, records } = this.#dependencies;
+    const { dataplane, filesystems, records } = this.#dependencies;
     const { devicePath, isReadOnly, volumeHandle } = volume;
     const record = await records.get(volumeHandle);
     // Of the same attachment, a file system that was being made was never mounted: nothing can be lost with it. After
@@ -117,6 +117,8 @@ export class Staging {
         await this.#format(volume, stagingPath, use, { isForced: false, signal });
         break;
       case "use":
+        // Whoever made it: once mounted here, the volume is not formatted if it ever looks empty.
+        if (!volume.wasFormatted) await dataplane.markFormatted(volumeHandle, use.fsType);
         if (!isReadOnly) await this.#checkAndGrow(devicePath, use.fsType, signal);
         break;
     }
@@ -132,8 +134,9 @@ export class Staging {
   }
 
   /**
-   * First our own note that a file system is being made, then the dataplane's that there is one, then mkfs: whatever
-   * the point at which we are killed, the volume is either finished here or never formatted again.
+   * First our own note that a file system is being made, then mkfs, then the dataplane's note that there is one, all
+   * before it is mounted: killed at any point, the volume is finished by the next call, and what was ever mounted is
+   * never formatted again. Noted before mkfs, a volume whose device died meanwhile would stay empty and refused.
    */
   async #format(
     volume: AttachedVolume,
@@ -144,11 +147,11 @@ export class Staging {
     const { dataplane, filesystems, records, logger } = this.#dependencies;
     const { fsType } = use;
     await records.put({ ...recordOf(volume, stagingPath, use), isFormatting: true });
-    await dataplane.markFormatted(volume.volumeHandle, fsType);
     signal.throwIfAborted();
     logger.info("making a file system", { volumeId: volume.volumeHandle, devicePath: volume.devicePath, fsType });
     const options = isForced ? [forceOption[fsType]] : [];
     await filesystems.makeFilesystem({ devicePath: volume.devicePath, fsType, options, signal });
+    await dataplane.markFormatted(volume.volumeHandle, fsType);
   }
 
   async #checkSameFileSystem(stagingPath: string, use: MountUse): Promise<void> {

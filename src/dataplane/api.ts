@@ -32,7 +32,7 @@ export interface AttachedVolume {
   readonly deviceId: string;
   /** Grows with every attach of this volume on this node. */
   readonly generation: number;
-  /** Did this volume ever get a file system from us? Kept in the record (design rule 5). */
+  /** Did this volume ever carry a file system that was mounted here? Kept in the record; it is never formatted then. */
   readonly wasFormatted: boolean;
 }
 
@@ -80,7 +80,7 @@ export interface DataplaneApi {
   detach(volumeHandle: string, signal?: AbortSignal): Promise<void>;
   /** Reads the capacity again and makes the device as large as the LUN. */
   resize(volumeHandle: string, signal?: AbortSignal): Promise<AttachedVolume>;
-  /** Records that the volume carries a file system of ours from now on (before mkfs starts). */
+  /** Records that the volume carries a file system from now on: before it is first mounted. */
   markFormatted(volumeHandle: string, fsType: string): Promise<void>;
   get(volumeHandle: string): Promise<VolumeStatus | undefined>;
   list(): Promise<readonly VolumeStatus[]>;

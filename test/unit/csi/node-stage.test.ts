@@ -13,8 +13,8 @@ describe("Node service: staging", () => {
       expect(fixture.world.trap.steps).toEqual([
         "attach",
         "put record",
-        "markFormatted",
         "mkfs",
+        "markFormatted",
         "put record",
         "mount",
       ]);
