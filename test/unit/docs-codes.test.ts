@@ -65,7 +65,7 @@ describe("docs/troubleshooting.md", () => {
   });
 
   it("explains every code once", () => {
-    const rows = page.slice(page.indexOf("## Error codes")).match(/^\| `[A-Z0-9_]+`/gm) ?? [];
+    const rows: readonly string[] = page.slice(page.indexOf("## Error codes")).match(/^\| `[A-Z0-9_]+`/gm) ?? [];
     expect(rows.filter((row, index) => rows.indexOf(row) !== index)).toEqual([]);
   });
 
