@@ -6,6 +6,7 @@ import { loadCsiProto } from "../csi/proto.js";
 import { CsiServer } from "../csi/server.js";
 import type { CsiService } from "../csi/service.js";
 import type { Logger } from "../base/logger.js";
+import { untilAborted } from "./interrupt.js";
 import { addLogOption } from "./options.js";
 import type { Runtime } from "./runtime.js";
 import { join } from "node:path";
@@ -48,10 +49,4 @@ export async function serveCsi(
   await server.start();
   await untilAborted(runtime.signal);
   await server.close();
-}
-
-/** Resolves when the signal aborts, at once if it has. */
-export function untilAborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -39,7 +39,8 @@ const byLayer: Readonly<Record<ErrorLayer, number>> = {
   transport: ExitCode.transport,
   session: ExitCode.protocol,
   discovery: ExitCode.protocol,
-  initiator: ExitCode.login,
+  // What a session or a login failed with keeps its own layer; this one only checks what it is asked for.
+  initiator: ExitCode.configuration,
   target: ExitCode.host,
   dataplane: ExitCode.dataplane,
   storage: ExitCode.storage,

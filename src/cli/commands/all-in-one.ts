@@ -4,6 +4,7 @@ import { Command } from "commander";
 import type { PortalAddress } from "../../base/access.js";
 import type { LogLevel } from "../../base/logger.js";
 import { formatPortal } from "../../base/portal.js";
+import { untilAborted } from "../interrupt.js";
 import { addLogOption, portalsArgument } from "../options.js";
 import type { Runtime } from "../runtime.js";
 import { Supervisor, type ChildDefinition } from "../supervisor.js";
@@ -88,7 +89,7 @@ export function allInOneCommand(runtime: Runtime): Command {
     const program = process.argv[1] ?? "";
     const supervisor = new Supervisor(childDefinitions(options, program, runtime.hostName), { ...runtime, logger });
     supervisor.start();
-    await new Promise<void>((resolve) => runtime.signal.addEventListener("abort", () => resolve(), { once: true }));
+    await untilAborted(runtime.signal);
     await supervisor.stop();
   });
 }

@@ -2,6 +2,7 @@ import { Command, Option } from "commander";
 import type { PortalAddress } from "../../base/access.js";
 import type { LogLevel } from "../../base/logger.js";
 import { runBench, type BenchMode } from "../../initiator/bench.js";
+import { unlessStopped } from "../interrupt.js";
 import {
   addInitiatorOptions,
   addLogOption,
@@ -37,15 +38,18 @@ async function bench(options: BenchOptions, runtime: Runtime): Promise<void> {
   try {
     const cpuBefore = process.cpuUsage();
     const result = await withProgress(`Running ${options.rw}`, { ...runtime, output: runtime.err }, () =>
-      runBench(
-        {
-          device: volume.device,
-          mode: options.rw,
-          blockBytes: options.bs,
-          queueDepth: options.iodepth,
-          runtimeMs: options.runtime * 1000,
-        },
-        runtime,
+      unlessStopped(
+        runBench(
+          {
+            device: volume.device,
+            mode: options.rw,
+            blockBytes: options.bs,
+            queueDepth: options.iodepth,
+            runtimeMs: options.runtime * 1000,
+          },
+          runtime,
+        ),
+        runtime.signal,
       ),
     );
     const cpu = process.cpuUsage(cpuBefore);
@@ -74,7 +78,7 @@ export function benchCommand(runtime: Runtime): Command {
     .option("--bs <SIZE>", "block size, for example 512, 4k or 1m", blockSizeArgument, 4096)
     .option("--iodepth <N>", "requests in flight", wholeNumber(1, 1024), 32)
     .option("--runtime <SECONDS>", "how long to measure", wholeNumber(1, 86_400), 5);
-  addOutputOption(addLogOption(addInitiatorOptions(command), "warn"));
+  addOutputOption(addLogOption(addInitiatorOptions(command), "error"));
   return command
     .addHelpText(
       "after",

@@ -3,7 +3,7 @@ import type { Logger, LogLevel } from "../../base/logger.js";
 import { startDataplane } from "../../dataplane/dataplane-process.js";
 import { becomeIoFlusher, lockProgram, lowerOomScore, type ProtectionResult } from "../../host/launcher.js";
 import { TcpDialer } from "../../transport/tcp.js";
-import { untilAborted } from "../csi-options.js";
+import { untilAborted } from "../interrupt.js";
 import { addLogOption, wholeNumber } from "../options.js";
 import { corePorts, type Runtime } from "../runtime.js";
 import { DEFAULT_DATAPLANE_SOCKET } from "./sessions.js";

@@ -12,6 +12,7 @@ import {
   portalsArgument,
   readChap,
   requirePortals,
+  wholeNumber,
   type InitiatorOptions,
   type OutputOptions,
 } from "../options.js";
@@ -50,6 +51,7 @@ async function discover(options: DiscoverOptions, runtime: Runtime): Promise<voi
           ...(chap === undefined ? {} : { chap }),
         },
         { ...corePorts(runtime, runtime.logger("hawserctl", options.logLevel)), dialer: new TcpDialer(runtime) },
+        runtime.signal,
       ),
     );
     for (const target of targets) {
@@ -70,7 +72,7 @@ export function discoverCommand(runtime: Runtime): Command {
   const command = new Command("discover")
     .description("ask portals which targets they offer (SendTargets)")
     .option("--portal <HOST:PORT>", "portal to ask, repeatable", portalsArgument)
-    .option("--timeout <SECONDS>", "give up after", Number, 15);
+    .option("--timeout <SECONDS>", "give up after", wholeNumber(1, 3600), 15);
   addOutputOption(addLogOption(addInitiatorOptions(command), "warn"));
   return command
     .addHelpText(

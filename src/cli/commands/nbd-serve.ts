@@ -1,10 +1,13 @@
-import { resolve } from "node:path";
+import { access } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import { Command } from "commander";
 import type { PortalAddress } from "../../base/access.js";
+import { AppError } from "../../base/errors.js";
 import type { LogLevel } from "../../base/logger.js";
 import { formatSize } from "../../base/size.js";
 import { NbdServer } from "../../nbd/server.js";
 import { UnixListener } from "../../transport/unix.js";
+import { untilAborted } from "../interrupt.js";
 import {
   addInitiatorOptions,
   addLogOption,
@@ -24,10 +27,21 @@ interface NbdServeOptions extends InitiatorOptions {
   readonly logLevel: LogLevel;
 }
 
+async function requireFolder(folder: string): Promise<void> {
+  try {
+    await access(folder);
+  } catch (error) {
+    throw new AppError("cli", "SOCKET_FOLDER_MISSING", `--socket: there is no folder ${folder}; make it first`, {
+      cause: error,
+    });
+  }
+}
+
 async function serve(options: NbdServeOptions, runtime: Runtime): Promise<void> {
   const logger = runtime.logger("hawserctl", options.logLevel);
-  const volume = await connectForCommand({ ...options, portals: requirePortals(options.portal) }, runtime, logger);
   const path = resolve(options.socket);
+  await requireFolder(dirname(path));
+  const volume = await connectForCommand({ ...options, portals: requirePortals(options.portal) }, runtime, logger);
   const server = new NbdServer(
     { endpoint: { kind: "unix", path }, exports: new Map([["", volume.device]]) },
     { clock: runtime.clock, logger, listener: new UnixListener({}, corePorts(runtime, logger)) },
@@ -38,7 +52,7 @@ async function serve(options: NbdServeOptions, runtime: Runtime): Promise<void> 
     runtime.err.write(
       `serving ${identity.id} (${formatSize(sizeBytes)}) on nbd+unix:///?socket=${path}; stop with Ctrl-C\n`,
     );
-    await new Promise<void>((done) => runtime.signal.addEventListener("abort", () => done(), { once: true }));
+    await untilAborted(runtime.signal);
   } finally {
     await server.close();
     await volume.close();

@@ -13,6 +13,7 @@ import { MemoryDevice } from "../../block/memory-device.js";
 import { NullDevice } from "../../block/null-device.js";
 import { createTargetServer } from "../../target/target-server.js";
 import { TcpListener } from "../../transport/tcp.js";
+import { untilAborted } from "../interrupt.js";
 import {
   addLogOption,
   argument,
@@ -83,7 +84,7 @@ async function runTarget(options: TargetOptions, runtime: Runtime): Promise<void
     }
     await server.start();
     runtime.out.write(`listening on ${server.portals.map(formatPortal).join(", ")}; stop with Ctrl-C\n`);
-    await new Promise<void>((done) => runtime.signal.addEventListener("abort", () => done(), { once: true }));
+    await untilAborted(runtime.signal);
   } finally {
     await server.stop();
     for (const device of devices) await device.close();
