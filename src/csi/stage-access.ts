@@ -47,6 +47,8 @@ export function attachRequestOf(
     isReadOnly: access.isReadOnly || isReaderMode(use.mode),
     headerDigest,
     dataDigest,
+    // The controller makes a new user with every grant, so the user names the grant. Secrets from elsewhere name none.
+    publicationId: access.chap?.user ?? "",
     ...(chap === undefined ? {} : { chap }),
   };
 }

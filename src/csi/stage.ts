@@ -64,7 +64,7 @@ export class Staging {
     try {
       return await dataplane.attach(request, signal);
     } catch (error) {
-      const isHeld = ["DEVICE_BUSY", "VOLUME_DEVICE_LOST"].includes(errorCode(error) ?? "");
+      const isHeld = ["DEVICE_BUSY", "VOLUME_DEVICE_LOST", "VOLUME_SUPERSEDED"].includes(errorCode(error) ?? "");
       if (!isHeld || !(await releaseLostDevice(request.volumeHandle, stagingPath, this.#dependencies))) throw error;
       return dataplane.attach(request, signal);
     }

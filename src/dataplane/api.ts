@@ -14,6 +14,11 @@ export interface AttachRequest {
   readonly headerDigest: DigestChoice;
   readonly dataDigest: DigestChoice;
   readonly chap?: ChapCredentials;
+  /**
+   * Names the grant under which this node may use the volume; empty when grants are not the controller's. A volume
+   * that is still attached under another one was given to others in between: what it has not written is never written.
+   */
+  readonly publicationId: string;
   /** Which way the kernel gets the device; by default what the host has, nbd first. */
   readonly backend?: AttachBackend;
 }

@@ -18,6 +18,7 @@ export function checkAttachRequest(request: AttachRequest): void {
   if (!Number.isInteger(request.lun) || request.lun < 0 || request.lun > 0xff_ffff) {
     refuse(request, `LUN ${request.lun} is not a whole number from 0 to 16777215`);
   }
+  if (request.publicationId.length > 256) refuse(request, "the publication id is longer than 256 characters");
   if (request.expectedId.length > 512) refuse(request, "the expected identity is longer than 512 characters");
   const { chap } = request;
   if (chap === undefined) return;

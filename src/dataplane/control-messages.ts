@@ -28,6 +28,7 @@ const attachRequestMessage = z.object({
   dataDigest: digest,
   chap: chapMessage.nullish(),
   backend: z.enum(["", "nbd", "fuse"]),
+  publicationId: z.string(),
 });
 
 const attachedVolumeMessage = z

@@ -6,6 +6,8 @@ export type DataplaneErrorCode =
   /** Attached with other parameters than asked. */
   | "VOLUME_MISMATCH"
   | "VOLUME_NOT_FOUND"
+  /** Still held by users of an earlier publication, whose writes must not reach the volume any more. */
+  | "VOLUME_SUPERSEDED"
   /** The LUN is smaller than the device made of it. */
   | "VOLUME_SHRUNK"
   /** This node has as many volumes as it takes. */

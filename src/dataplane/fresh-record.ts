@@ -52,6 +52,7 @@ export function freshRecord(
     ...(backend === undefined ? {} : { requestedBackend: backend }),
     isids: record?.isids ?? [newIsid(dependencies)],
     ...(chap === undefined ? {} : { sealedChap: vault.seal(volume.handle, chap) }),
+    publicationId: request.publicationId,
     generation: (record?.generation ?? lost?.generation ?? 0) + 1,
     bootId,
     wasFormatted: record?.wasFormatted ?? lost?.wasFormatted ?? false,

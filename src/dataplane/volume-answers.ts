@@ -17,6 +17,17 @@ export function failedVolume(volume: Volume): DataplaneError {
   });
 }
 
+/** `holders` still use what an earlier publication of the volume gave them. */
+export function superseded(volumeHandle: string, holders: readonly string[]): DataplaneError {
+  return new DataplaneError(
+    "VOLUME_SUPERSEDED",
+    `volume ${volumeHandle} was unpublished from this node and published again, and others may have written to it in ` +
+      `between; its earlier device is still held by ${holders.join(", ")} and gives errors now: delete the pods that ` +
+      "use it, then it is attached anew",
+    { details: { volumeHandle, holders } },
+  );
+}
+
 export function notAttached(volumeHandle: string): DataplaneError {
   return new DataplaneError(
     "VOLUME_NOT_FOUND",

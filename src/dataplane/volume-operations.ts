@@ -12,7 +12,7 @@ import type { EventLog } from "./event-log.js";
 import { freshRecord } from "./fresh-record.js";
 import type { DeviceBinder, VolumeConnector } from "./ports.js";
 import type { LiveVolume, Volume } from "./volume.js";
-import { attachedOf, busy, busyIfHeld, failedVolume, notAttached } from "./volume-answers.js";
+import { attachedOf, busy, busyIfHeld, failedVolume, notAttached, superseded } from "./volume-answers.js";
 import type { VolumeRecord } from "./volume-record.js";
 import type { VolumeRegistry } from "./volume-registry.js";
 
@@ -45,6 +45,7 @@ export class VolumeOperations {
   }
 
   async attach(volume: Volume, request: AttachRequest, signal: AbortSignal): Promise<AttachedVolume> {
+    await this.#endSuperseded(volume, request, signal);
     const { record } = volume;
     const isInUse = record !== undefined && record.phase !== "detached";
     if (isInUse) {
@@ -169,6 +170,25 @@ export class VolumeOperations {
     await this.#drop(volume, live);
   }
 
+  /**
+   * Between two publications to this node others may have had the volume: whatever the earlier one has not written yet
+   * must fail, never land on what they wrote. Throws VOLUME_SUPERSEDED while its device is held.
+   */
+  async #endSuperseded(volume: Volume, request: AttachRequest, signal: AbortSignal): Promise<void> {
+    const { record, live } = volume;
+    if (record === undefined || record.phase === "detached") return;
+    if (record.publicationId === request.publicationId) return;
+    const reason = "it is of an earlier publication to this node: its I/O is refused";
+    if (live !== undefined && volume.reason !== reason) {
+      volume.apply("failed", reason);
+      this.#note(volume, "publication-superseded", reason);
+    }
+    await live?.connected.close();
+    const holders = (await live?.bound.holders()) ?? [];
+    if (holders.length > 0) throw superseded(volume.handle, holders);
+    await this.detach(volume, signal);
+  }
+
   async #bringUp(volume: Volume, record: VolumeRecord, mode: BringUpMode, signal: AbortSignal): Promise<void> {
     const isResuming = mode === "resume";
     if (!isResuming) volume.apply("attach-started");
@@ -289,7 +309,7 @@ export class VolumeOperations {
     }
   }
 
-  /** Keeps renewed credentials for the next login; the sessions that stand need none. */
+  /** Renewed credentials count from the next login on, also of a session that is looking for its target right now. */
   async #renewChap(volume: Volume, record: VolumeRecord, request: AttachRequest): Promise<VolumeRecord> {
     const { vault } = this.#deps;
     const { chap } = request;
@@ -297,6 +317,7 @@ export class VolumeOperations {
     if (record.sealedChap !== undefined && vault.holds(volume.handle, record.sealedChap, chap)) return record;
     const renewed = { ...record, sealedChap: vault.seal(volume.handle, chap) };
     await this.#save(volume, renewed);
+    volume.live?.connected.renewChap(chap);
     this.#note(volume, "chap-renewed", "other CHAP credentials were given; they count from the next login on");
     return renewed;
   }

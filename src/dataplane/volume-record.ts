@@ -37,6 +37,8 @@ export const volumeRecordSchema = z.object({
     .max(32),
   /** Sealed with the node's own key (base/sealed-chap.ts). */
   sealedChap: z.string().max(16_384).optional(),
+  /** The grant of the last attach; empty when there was none. */
+  publicationId: z.string().max(256).default(""),
   generation: z.int().min(0),
   /** The boot of the last attach: a device of another boot is gone. */
   bootId: z.string().max(128),

@@ -56,6 +56,8 @@ export interface ConnectedVolume {
   onEvent(listener: (event: VolumeEvent) => void): () => void;
   /** Reads the capacity again; resolves with what the device says now. Rejects with BlockError. */
   refresh(): Promise<BlockDeviceInfo>;
+  /** Other CHAP credentials from the next login on. */
+  renewChap(chap: ChapCredentials): void;
   /** Lets outstanding operations settle while there is a path, then logs out. Does not fail. */
   close(): Promise<void>;
 }
@@ -134,6 +136,7 @@ function connectedVolume(session: Session, unit: IscsiLun, { logger }: SessionDe
       await unit.refresh();
       return device.info;
     },
+    renewChap: (chap) => session.renewChap(chap),
     close: () => (closing ??= closeAll()),
   };
 }

@@ -50,7 +50,12 @@ export async function logIn(attempt: LoginAttempt, dependencies: SessionDependen
     const login = new InitiatorLogin(loginOptions(attempt, algorithms), dependencies);
     try {
       const outcome = await exchange(attempt, portal, login, dependencies);
-      if (outcome.kind === "done") return { channel: outcome.channel, result: outcome.result, portal };
+      if (outcome.kind === "done") {
+        for (const warning of outcome.result.warnings) {
+          dependencies.logger.warn("login worked, with a weakness", { portal: formatPortal(portal), warning });
+        }
+        return { channel: outcome.channel, result: outcome.result, portal };
+      }
       dependencies.logger.info("login redirected", {
         from: formatPortal(portal),
         to: formatPortal(outcome.redirect),

@@ -45,7 +45,7 @@ const FIRST_CMD_SN = 1;
  */
 export class Session {
   readonly events = new Emitter<SessionEvent>();
-  readonly #options: SessionOptions;
+  #options: SessionOptions;
   readonly #timers: SessionTimers;
   readonly #dependencies: SessionDependencies;
   readonly #logger: Logger;
@@ -118,6 +118,11 @@ export class Session {
   addGuard(guard: ReinstatementGuard): () => void {
     this.#guards.add(guard);
     return () => this.#guards.delete(guard);
+  }
+
+  /** Other credentials from the next login on; the connection that stands needs none. */
+  renewChap(chap: NonNullable<SessionOptions["chap"]>): void {
+    this.#options = { ...this.#options, chap };
   }
 
   /**

@@ -51,6 +51,7 @@ describeNeeding(needs, "the dataplane process against tgtd, with fuse devices", 
     isReadOnly: false,
     headerDigest: "crc32c",
     dataDigest: "crc32c",
+    publicationId: "",
     chap: {
       user: "dataplane-user",
       secret: Secret.from(CANARY),

@@ -276,6 +276,41 @@ describeNeeding([...HOST_NEEDS, "mkfs.xfs"], "volumes of the embedded backend", 
   );
 
   it(
+    "published again, never writes what was not written before: others may have written in between",
+    async () => {
+      const volume = await Volume.create(host, "again", blockCapability(), 16 * MIB);
+      await volume.attach();
+      await volume.stage();
+      await volume.publish();
+      await volume.detach();
+      const path = join(store, "volumes", volume.id, "disk.img");
+      const before = readFileSync(path);
+      const one = ["if=/dev/urandom", `of=${volume.targetPath()}`, "bs=4096", "count=1", "oflag=direct"];
+      const writer = spawn("dd", one);
+      const ended = once(writer, "exit");
+      await delay(1000);
+      expect(writer.exitCode).toBeNull();
+      await volume.attach();
+      // Whether the writer still holds the device when it is looked at is a matter of moments.
+      const refusal = await volume.stage().then(
+        () => "published again",
+        (error: unknown) => String(error),
+      );
+      expect(refusal).toContain("published again");
+      expect(await ended).toEqual([1, null]);
+      expect(readFileSync(path).equals(before)).toBe(true);
+      await volume.unpublish();
+      await volume.stage();
+      await volume.publish();
+      execFileSync("dd", one, { stdio: "ignore" });
+      expect(readFileSync(path).equals(before)).toBe(false);
+      await volume.unpublish();
+      await volume.end();
+    },
+    MOUNT_TIMEOUT_MS,
+  );
+
+  it(
     "has told no CHAP secret in any log or file, at trace level",
     async () => {
       const volume = await Volume.create(host, "canary", mountCapability("ext4"), 64 * MIB);

@@ -34,6 +34,7 @@ function attachRequest(volumeHandle: string, targetName: string): AttachRequest 
   return {
     ...{ volumeHandle, targetName, lun: 0, expectedId: "", isReadOnly: false },
     ...{ portals: [{ host: "127.0.0.1", port: 3260 }], headerDigest: "crc32c", dataDigest: "crc32c" },
+    publicationId: "",
   };
 }
 

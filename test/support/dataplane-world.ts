@@ -124,6 +124,7 @@ export class DataplaneWorld {
       isReadOnly: false,
       headerDigest: "crc32c",
       dataDigest: "none",
+      publicationId: "",
       chap: {
         user: "chap-user",
         secret: Secret.from(CANARY),

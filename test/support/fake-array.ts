@@ -1,3 +1,4 @@
+import type { ChapCredentials } from "../../src/base/access.js";
 import { Emitter } from "../../src/base/emitter.js";
 import { AppError, CancelledError } from "../../src/base/errors.js";
 import type { DeviceEvent } from "../../src/block/device.js";
@@ -28,6 +29,8 @@ export interface FakeSession {
   readonly request: ConnectVolumeRequest;
   readonly device: FakeLun;
   isOpen: boolean;
+  /** What `renewChap` was given last. */
+  renewedChap?: ChapCredentials;
 }
 
 /** An array with LUNs in memory, and a VolumeConnector for it. Survives the dataplanes of a test. */
@@ -87,6 +90,9 @@ export class FakeArray {
       ],
       onEvent: () => () => undefined,
       refresh: () => Promise.resolve(medium.info),
+      renewChap: (chap) => {
+        session.renewedChap = chap;
+      },
       close: () => {
         session.isOpen = false;
         return Promise.resolve();

@@ -376,7 +376,7 @@ export class FakeNodeWorld {
     this.#methods = createNodeService(options, { ...parts, inFlight: new InFlight() }).methods;
   }
 
-  async call(method: string, request: object, signal = new AbortController().signal): Promise<object> {
+  async call(method: string, request: object, signal: AbortSignal = new AbortController().signal): Promise<object> {
     const handler = this.#methods[method];
     if (handler === undefined) throw new Error(`no RPC ${method}`);
     return handler(request, { signal, logger: collectingLogger(this.lines) });

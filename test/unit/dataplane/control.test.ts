@@ -61,6 +61,7 @@ const request: AttachRequest = {
   isReadOnly: true,
   headerDigest: "crc32c",
   dataDigest: "prefer-crc32c",
+  publicationId: "hawser-0123456789abcdef",
   backend: "fuse",
   chap: {
     user: "u",
@@ -148,7 +149,10 @@ describe("the control socket", () => {
 
   it("leaves out what is not there", async () => {
     const { volumeHandle, portals, targetName, lun, expectedId, isReadOnly, headerDigest, dataDigest } = request;
-    const plain = { volumeHandle, portals, targetName, lun, expectedId, isReadOnly, headerDigest, dataDigest };
+    const plain = {
+      ...{ volumeHandle, portals, targetName, lun, expectedId, isReadOnly, headerDigest, dataDigest },
+      publicationId: "",
+    };
     await client.attach(plain);
     expect(api.requests[0]).toEqual(plain);
     await client.attach({ ...plain, chap: { user: "u", secret: Secret.from("one-way-only") } });

@@ -10,6 +10,7 @@ const record: VolumeRecord = {
   ...{ version: 1, volumeHandle: "vol-1", phase: "attached", portals: [{ host: "h", port: 3260 }] },
   ...{ targetName: "iqn.2026-11.dev.hawser:t", lun: 0, requestedId: "", deviceId: "naa.1", isReadOnly: false },
   ...{ headerDigest: "none", dataDigest: "crc32c", isids: ["800102030405"], generation: 1, bootId: "b" },
+  publicationId: "",
   ...{ wasFormatted: false, fsType: "", createdAtMs: 1, updatedAtMs: 2 },
 };
 

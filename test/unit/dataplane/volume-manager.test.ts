@@ -69,11 +69,33 @@ describe("attach", () => {
   it("keeps renewed CHAP credentials for the next login", async () => {
     await manager.attach(world.request());
     await manager.attach(world.request({ chap: { user: "chap-user", secret: Secret.from("renewed-secret-1234") } }));
+    expect(world.array.last().renewedChap?.secret.reveal().toString()).toBe("renewed-secret-1234");
     await manager.stop();
     world.crash();
     await world.start();
     await until(world, "a second session", () => world.array.sessions.length === 2);
     expect(world.array.last().request.chap?.secret.reveal().toString()).toBe("renewed-secret-1234");
+  });
+
+  it("fails what an earlier publication has not written, and attaches anew when nobody holds it", async () => {
+    const first = await manager.attach(world.request({ publicationId: "grant-1" }));
+    expect((await manager.attach(world.request({ publicationId: "grant-1" }))).generation).toBe(first.generation);
+    world.kernel.only().holders = ["mounted at /var/lib/x"];
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      await expect(manager.attach(world.request({ publicationId: "grant-2" }))).rejects.toMatchObject({
+        code: "VOLUME_SUPERSEDED",
+        message: expect.stringContaining("mounted at /var/lib/x") as string,
+      });
+      expect(world.array.openSessions()).toHaveLength(0);
+      expect((await manager.get("vol-1"))?.state).toBe("failed");
+    }
+    expect(await codeOf(manager.attach(world.request({ publicationId: "grant-1" })))).toBe("VOLUME_FAILED");
+    world.kernel.only().holders = [];
+    const second = await manager.attach(world.request({ publicationId: "grant-2" }));
+    expect(second.generation).toBe(first.generation + 1);
+    expect(world.array.openSessions()).toHaveLength(1);
+    const kinds = manager.recentEvents().map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind === "publication-superseded")).toHaveLength(1);
   });
 
   it.each([

@@ -1,4 +1,5 @@
 import { AppError } from "../../../src/base/errors.js";
+import { Secret } from "../../../src/base/secret.js";
 import { Session } from "../../../src/session/session.js";
 import { createFixture, execute, openSession, read, settle, write } from "../../support/session-fixture.js";
 import { type ScriptedConnection, ScriptedTarget } from "../../support/scripted-target.js";
@@ -48,6 +49,18 @@ describe("session recovery", () => {
     expect(target.connections).toHaveLength(1);
     await clock.advance(400);
     expect(target.connections).toHaveLength(2);
+  });
+
+  test("renewed CHAP credentials count from the next login on, though it is being tried already", async () => {
+    const { session, target, clock } = await openSession();
+    target.loginRefusal = { statusClass: 2, statusDetail: 1 };
+    target.connection.close();
+    await clock.advance(5000);
+    expect(target.connection.logins[0]!.data.toString()).toContain("AuthMethod=None\0");
+    session.renewChap({ user: "u", secret: Secret.from("a new secret of length") });
+    await clock.advance(20_000);
+    expect(target.connection.logins[0]!.data.toString()).toContain("AuthMethod=CHAP,None\0");
+    session.close();
   });
 
   test("a task that must not happen twice fails when its fate is unknown, one not sent yet goes on waiting", async () => {
