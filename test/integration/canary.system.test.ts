@@ -4,6 +4,10 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { openSealedChap } from "../../src/base/sealed-chap.js";
+import type { Secret } from "../../src/base/secret.js";
+import { SystemRandom } from "../../src/base/system-random.js";
+import { loadNodeKey } from "../../src/dataplane/node-key.js";
 import { CanaryHunt, ProcessSampler } from "../support/canary.js";
 import { reportMeasured } from "../support/file-load.js";
 import { HawserHost, HOST_NEEDS } from "../support/hawser-processes.js";
@@ -228,6 +232,52 @@ describeNeeding(needs, "CHAP secrets", () => {
     expect(hunt.found).toEqual([]);
   }, 30_000);
 });
+
+describeNeeding(needs, "CHAP secrets that the controller makes", () => {
+  it("appear nowhere but sealed", async () => {
+    const store = mkdtempSync(join(tmpdir(), "hawser-canary-"));
+    const portal = `127.0.0.1:${PORT + 1}`;
+    const controllerArgs = ["--backend", "embedded", "--store", `file:${store}`, "--portal", portal];
+    const host = await HawserHost.start({ logLevel: "trace", controllerArgs });
+    try {
+      const capability = { mount: { fsType: "ext4" }, accessMode: { mode: "SINGLE_NODE_WRITER" } };
+      const { volume: created } = (await host.call("controller", "CreateVolume", {
+        ...{ name: "canary", capacityRange: { requiredBytes: 64 * MIB }, volumeCapabilities: [capability] },
+      })) as { volume: { volumeId: string; volumeContext: Record<string, string> } };
+      const { volumeId, volumeContext: attributes } = created;
+      const one = new StaticVolume(host, { volumeId, fsType: "ext4", attributes });
+      const publishContext = await one.attach();
+      const { nodeId } = (await host.call("node", "NodeGetInfo")) as { nodeId: string };
+      // Only the node can open it, and only for this volume.
+      const keyPair = await loadNodeKey({ stateDirectory: host.stateDirectory }, { random: new SystemRandom() });
+      const chap = openSealedChap(keyPair, publishContext["chap"] ?? "", { volumeHandle: volumeId, nodeId });
+      const secrets = { generated: text(chap.secret), generatedMutual: text(chap.mutualSecret) };
+      const hunt = new CanaryHunt(secrets);
+      const sampler = new ProcessSampler(() => host.processes.flatMap((p) => (p.isRunning ? [p.pid] : [])), hunt);
+      hunt.look("publish context", JSON.stringify(publishContext));
+      await one.mount();
+      hunt.look("status", JSON.stringify(await host.dataplaneClient.list()));
+      hunt.lookBelow(host.stateDirectory);
+      await one.unmount();
+      // The controller keeps them for its target, sealed to the store's own key.
+      expect(hunt.lookBelow(store)).toBeGreaterThan(1);
+      await one.detach();
+      await host.call("controller", "DeleteVolume", { volumeId });
+      sampler.stop();
+      const files = hunt.lookBelow(host.directory);
+      expect(hunt.found).toEqual([]);
+      reportMeasured(`generated secrets of ${secrets.generated.length} characters in none of ${files} files`);
+    } finally {
+      await host.remove();
+      rmSync(store, { recursive: true });
+    }
+  }, 60_000);
+});
+
+function text(secret: Secret | undefined): string {
+  if (secret === undefined) throw new Error("no secret was generated");
+  return secret.reveal().toString();
+}
 
 function openIscsiNames(secret: string): Record<string, string> {
   return { "node.session.auth.username": "two", "node.session.auth.password": secret };

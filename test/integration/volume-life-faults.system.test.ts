@@ -128,6 +128,7 @@ describeNeeding(needs, "volumes when things go wrong", () => {
       expect(readFileSync(join(volume.podPath, "file"), "utf8")).toBe("kept");
       await volume.unmount();
       expect(host.leftovers()).toEqual([]);
+      execFileSync("e2fsck", ["-f", "-n", tgtd.diskPath(1, 1)], { stdio: "pipe" });
     }
     expect(outcomes.some((outcome) => outcome.endsWith("cut"))).toBe(true);
     reportMeasured(`node killed during NodeStageVolume after ${outcomes.join(", ")}`);

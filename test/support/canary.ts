@@ -70,7 +70,7 @@ export class ProcessSampler {
   constructor(roots: () => readonly number[], hunt: CanaryHunt) {
     this.#roots = roots;
     this.#hunt = hunt;
-    this.#timer = setInterval(() => this.sample(), 2);
+    this.#timer = setInterval(() => this.sample(), 2).unref();
   }
 
   get count(): number {

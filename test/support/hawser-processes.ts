@@ -99,8 +99,8 @@ export interface HawserHostOptions {
 }
 
 /**
- * A node of a cluster and its controller (with the static backend unless told otherwise): three real processes, their sockets, state and logs
- * in one temporary directory. `remove` in `afterAll`.
+ * A node of a cluster and its controller (with the static backend unless told otherwise): three real processes, their
+ * sockets, state and logs in one temporary directory. `remove` in `afterAll`.
  */
 export class HawserHost {
   readonly directory: string;
