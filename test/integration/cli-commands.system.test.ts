@@ -221,6 +221,10 @@ describeNeeding([...CLI_NEEDS, "tgtd", "tgtadm"], "the commands as processes", (
     test.each<[string, number, RegExp, string[]]>([
       ["a store that is none", 2, /"tape" is not a store; write file:DIR/, ["--store", "tape"]],
       ["a volume that is none", 2, /"Disk" is not NAME=SIZE/, ["--store", "memory", "--volume", "Disk"]],
+      [
+        ...(["a store where no folder can be", 3, /--store: the folder \/dev\/null\/x cannot be made/] as const),
+        ["--store", "file:/dev/null/x", "--portal", "127.0.0.1:13473", "--volume", "x=1Mi"],
+      ],
       ["no volume", 3, /--volume NAME=SIZE/, ["--store", "memory", "--portal", "127.0.0.1:13473"]],
       [
         ...(["a port that is taken", 14, /port in use/] as const),

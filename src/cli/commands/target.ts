@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, Option } from "commander";
 import type { ChapCredentials, PortalAddress } from "../../base/access.js";
-import { AppError } from "../../base/errors.js";
+import { AppError, errorMessage } from "../../base/errors.js";
 import type { LogLevel } from "../../base/logger.js";
 import { formatPortal } from "../../base/portal.js";
 import { formatSize, parseSize } from "../../base/size.js";
@@ -50,6 +50,15 @@ export function parseVolume(text: string): VolumeArgument {
   return { name: match[1], sizeBytes: parseSize(match[2]) };
 }
 
+async function makeStore(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { recursive: true });
+  } catch (error) {
+    const reason = `--store: the folder ${directory} cannot be made: ${errorMessage(error)}; name another one`;
+    throw new AppError("cli", "STORE_UNUSABLE", reason, { cause: error });
+  }
+}
+
 async function openDevice(options: TargetOptions, volume: VolumeArgument, targetName: string): Promise<BlockDevice> {
   const logicalBlockBytes: 512 | 4096 = options.blockSize === "512" ? 512 : 4096;
   const identity = localIdentity(targetName);
@@ -60,7 +69,7 @@ async function openDevice(options: TargetOptions, volume: VolumeArgument, target
     case "null":
       return new NullDevice(common);
     case "file":
-      await mkdir(options.store.directory, { recursive: true });
+      await makeStore(options.store.directory);
       return FileDevice.open({ ...common, path: join(options.store.directory, `${volume.name}.img`) });
   }
 }
