@@ -9,7 +9,9 @@ import {
   TARGET_POOL_BYTES,
   TARGET_QUEUE_DEPTH,
 } from "../base/limits.js";
+import { errorMessage } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
+import { formatPortal } from "../base/portal.js";
 import type { Random } from "../base/random.js";
 import { DEFAULT_PREFERENCES, type OperationalPreferences } from "../login/negotiate.js";
 import type { ByteStream, Listener, ListeningSocket } from "../transport/transport.js";
@@ -113,16 +115,15 @@ class EmbeddedTargetServer implements TargetServer {
     if (this.#sockets.length > 0 || this.#isStopped) {
       throw new TargetError("TARGET_INVALID", "a target server is started once; make a new one");
     }
-    try {
-      for (const { host, port } of this.#options.portals) {
-        const onConnection = (stream: ByteStream): void => this.#accept(stream);
-        this.#sockets.push(await this.#deps.listener.listen({ kind: "tcp", host, port }, onConnection));
+    for (const portal of this.#options.portals) {
+      const onConnection = (stream: ByteStream): void => this.#accept(stream);
+      try {
+        this.#sockets.push(await this.#deps.listener.listen({ kind: "tcp", ...portal }, onConnection));
+      } catch (error) {
+        await this.stop();
+        const reason = `the target cannot listen on ${formatPortal(portal)}: ${errorMessage(error)}`;
+        throw new TargetError("TARGET_PORTAL", reason, { cause: error });
       }
-    } catch (error) {
-      await this.stop();
-      throw new TargetError("TARGET_PORTAL", "a portal of the target cannot be bound; is its port in use?", {
-        cause: error,
-      });
     }
     this.#schedulePings();
   }

@@ -1,10 +1,12 @@
 import { Command } from "commander";
 import type { PortalAddress } from "../../base/access.js";
+import { AppError } from "../../base/errors.js";
 import type { LogLevel } from "../../base/logger.js";
 import { formatSize } from "../../base/size.js";
 import { listTargetLuns, type LunDescription } from "../../initiator/list-target-luns.js";
 import { createIsid } from "../../initiator/isid.js";
 import { TcpDialer } from "../../transport/tcp.js";
+import { TransportError } from "../../transport/transport.js";
 import {
   addInitiatorOptions,
   addLogOption,
@@ -37,23 +39,36 @@ const columns: readonly Column<LunDescription>[] = [
   { heading: "IDENTITY", cell: (row) => row.id },
 ];
 
-async function luns(options: LunsOptions, runtime: Runtime): Promise<void> {
-  const [portal] = requirePortals(options.portal);
+/** Asks at the first portal that can be reached. */
+async function askTarget(options: LunsOptions, runtime: Runtime): Promise<readonly LunDescription[]> {
   const chap = await readChap(options);
+  const dependencies = {
+    ...corePorts(runtime, runtime.logger("hawserctl", options.logLevel)),
+    dialer: new TcpDialer(runtime),
+  };
+  const login = {
+    targetName: options.target,
+    initiatorName: initiatorNameOf(options, runtime.hostName),
+    isid: createIsid(runtime.random),
+    headerDigest: options.headerDigest,
+    dataDigest: options.dataDigest,
+    ...(chap === undefined ? {} : { chap }),
+  };
+  let unreachable: unknown;
+  for (const portal of requirePortals(options.portal)) {
+    try {
+      return await listTargetLuns({ ...login, portal }, dependencies, runtime.signal);
+    } catch (error) {
+      if (!(error instanceof TransportError)) throw error;
+      unreachable ??= error;
+    }
+  }
+  throw unreachable ?? new AppError("cli", "PORTAL_MISSING", "give at least one --portal HOST[:PORT]");
+}
+
+async function luns(options: LunsOptions, runtime: Runtime): Promise<void> {
   const rows = await withProgress(`Asking ${options.target}`, { ...runtime, output: runtime.err }, () =>
-    listTargetLuns(
-      {
-        portal,
-        targetName: options.target,
-        initiatorName: initiatorNameOf(options, runtime.hostName),
-        isid: createIsid(runtime.random),
-        headerDigest: options.headerDigest,
-        dataDigest: options.dataDigest,
-        ...(chap === undefined ? {} : { chap }),
-      },
-      { ...corePorts(runtime, runtime.logger("hawserctl", options.logLevel)), dialer: new TcpDialer(runtime) },
-      runtime.signal,
-    ),
+    askTarget(options, runtime),
   );
   runtime.out.write(formatRows(options.output, rows, columns));
 }
@@ -62,7 +77,11 @@ async function luns(options: LunsOptions, runtime: Runtime): Promise<void> {
 export function lunsCommand(runtime: Runtime): Command {
   const command = new Command("luns")
     .description("log in to a target and show its logical units")
-    .option("--portal <HOST:PORT>", "portal of the target", portalsArgument)
+    .option(
+      "--portal <HOST:PORT>",
+      "portal of the target, repeatable: the next is tried when one cannot be reached",
+      portalsArgument,
+    )
     .requiredOption("--target <IQN>", "target name");
   addOutputOption(addLogOption(addInitiatorOptions(command), "warn"));
   return command

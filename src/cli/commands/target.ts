@@ -61,6 +61,10 @@ async function makeStore(directory: string): Promise<void> {
 
 async function openDevice(options: TargetOptions, volume: VolumeArgument, targetName: string): Promise<BlockDevice> {
   const logicalBlockBytes: 512 | 4096 = options.blockSize === "512" ? 512 : 4096;
+  if (volume.sizeBytes === 0 || volume.sizeBytes % logicalBlockBytes !== 0) {
+    const text = `volume ${volume.name} has ${volume.sizeBytes} bytes, which is not a number of ${logicalBlockBytes}-byte blocks`;
+    throw new AppError("cli", "VOLUME_INVALID", `${text}; write for example ${volume.name}=1Gi`);
+  }
   const identity = localIdentity(targetName);
   const common = { sizeBytes: volume.sizeBytes, logicalBlockBytes, identity } as const;
   switch (options.store.kind) {
