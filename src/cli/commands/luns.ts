@@ -54,16 +54,16 @@ async function askTarget(options: LunsOptions, runtime: Runtime): Promise<readon
     dataDigest: options.dataDigest,
     ...(chap === undefined ? {} : { chap }),
   };
-  let unreachable: unknown;
+  const unreachable: Error[] = [];
   for (const portal of requirePortals(options.portal)) {
     try {
       return await listTargetLuns({ ...login, portal }, dependencies, runtime.signal);
     } catch (error) {
       if (!(error instanceof TransportError)) throw error;
-      unreachable ??= error;
+      unreachable.push(error);
     }
   }
-  throw unreachable ?? new AppError("cli", "PORTAL_MISSING", "give at least one --portal HOST[:PORT]");
+  throw unreachable[0] ?? new AppError("cli", "PORTAL_MISSING", "give at least one --portal HOST[:PORT]");
 }
 
 async function luns(options: LunsOptions, runtime: Runtime): Promise<void> {
