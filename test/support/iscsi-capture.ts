@@ -153,10 +153,14 @@ export class IscsiCapture {
   /** What tshark prints with these arguments more. */
   tshark(...args: readonly string[]): string {
     const decodeAs = this.#ports.flatMap((port) => ["-d", `tcp.port==${port},iscsi`]);
-    // Ports of our own are not the registered one; and what looks bogus must be read too, not passed over.
-    const preferences = [`iscsi.target_ports:${this.#ports.join(",")}`, "iscsi.bogus_pdu_filter:FALSE"].flatMap(
-      (preference) => ["-o", preference],
-    );
+    const preferences = [
+      // Ports of our own are not the registered one.
+      `iscsi.target_ports:${this.#ports.join(",")}`,
+      // What looks bogus must be read too, not passed over.
+      "iscsi.bogus_pdu_filter:FALSE",
+      // Two processors may record two segments in the other order; what is between them would be lost.
+      "tcp.reassemble_out_of_order:TRUE",
+    ].flatMap((preference) => ["-o", preference]);
     return execFileSync("tshark", ["-n", "-r", this.#path, ...decodeAs, ...preferences, ...args], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "ignore"],
