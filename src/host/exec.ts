@@ -54,6 +54,7 @@ const packages: Readonly<Record<string, string>> = {
   mount: "mount",
   nbdfuse: "libnbd-bin",
   resize2fs: "e2fsprogs",
+  setpriv: "util-linux",
   umount: "mount",
   xfs_growfs: "xfsprogs",
   xfs_repair: "xfsprogs",

@@ -36,7 +36,11 @@ export class NbdFuse {
   /** Resolves when the file is there. HOST_FUSE_FAILED with the program's own words when it does not appear. */
   static async start(options: NbdFuseOptions, dependencies: { readonly clock: Clock }): Promise<NbdFuse> {
     await writeFile(options.filePath, "", { mode: 0o600 });
-    const process = await spawnLongRunning("nbdfuse", [options.filePath, "--unix", options.socketPath], {
+    // Killed the moment we are, and the kernel gives up all requests to the file. Without that, a thread of ours that
+    // is inside a request (LOOP_CONFIGURE syncs the file) keeps our sockets open after SIGKILL, nbdfuse waits for an
+    // answer from them, and every loop device of the host waits for that thread.
+    const command = ["--pdeathsig", "KILL", "--", "nbdfuse", options.filePath, "--unix", options.socketPath];
+    const process = await spawnLongRunning("setpriv", command, {
       // A signal to our process group (Ctrl-C) must not take the device from under a file system.
       isDetached: true,
     });

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { reportMeasured } from "../support/file-load.js";
@@ -132,6 +132,22 @@ describeNeeding(needs, "a dataplane that is killed", () => {
     await volume.unmount();
     expectClean();
     reportMeasured(`a volume whose FUSE device died was back after ${tookMs} ms`);
+  }, 60_000);
+
+  it("takes its nbdfuse with it, so that nothing on the host waits for an answer", async () => {
+    const volume = await freshVolume();
+    await volume.mount();
+    const children = `/proc/${host.dataplane.pid}/task/${host.dataplane.pid}/children`;
+    const [nbdfuse = ""] = readFileSync(children, "utf8").trim().split(" ");
+    expect(readFileSync(`/proc/${nbdfuse}/cmdline`, "utf8")).toMatch(/^nbdfuse\0/);
+    // Stopped, it can neither answer nor notice that its server is gone.
+    process.kill(Number(nbdfuse), "SIGSTOP");
+    await host.dataplane.kill();
+    await delay(200);
+    expect(existsSync(`/proc/${nbdfuse}/cmdline`) && readFileSync(`/proc/${nbdfuse}/cmdline`, "utf8")).toBeFalsy();
+    await host.dataplane.start();
+    await insist(() => volume.unmount(), 20_000);
+    expect(host.leftovers()).toEqual([]);
   }, 60_000);
 
   it("leaves a mounted volume that can be taken away", async () => {
