@@ -74,11 +74,9 @@ describe("the hunt for canaries", () => {
     child.stdin.end(`${script}\n`);
     await once(child, "exit");
     sampler.stop();
-    expect(hunt.found).toEqual([
-      expect.stringMatching(/^arguments of process \d+: oneWay$/),
-      expect.stringMatching(/^environment of process \d+: mutual$/),
-      expect.stringMatching(/^environment of process \d+: mutual$/),
-    ]);
+    // How many of the processes are met on the way to their next program is a matter of luck.
+    const places = new Set(hunt.found.map((line) => line.replace(/ \d+/, "")));
+    expect([...places].sort()).toEqual(["arguments of process: oneWay", "environment of process: mutual"]);
   });
 });
 
