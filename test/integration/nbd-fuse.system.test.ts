@@ -128,7 +128,7 @@ describeNeeding(needs, "a device through nbdfuse and loop", () => {
   }, 60_000);
 
   it("does not bind one id twice, and clears what a dead process left", async () => {
-    const abandoned = await bind();
+    await bind();
     await expect(
       bindDevice(
         device,

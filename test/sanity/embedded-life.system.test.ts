@@ -237,27 +237,28 @@ describeNeeding([...HOST_NEEDS, "mkfs.xfs"], "volumes of the embedded backend", 
     MOUNT_TIMEOUT_MS,
   );
 
+  /** A block volume that is unpublished under a writer, whose one write waits. */
+  const cutOffWhileWriting = async (name: string) => {
+    const volume = await Volume.create(host, name, blockCapability(), 16 * MIB);
+    await volume.attach();
+    await volume.stage();
+    await volume.publish();
+    await volume.detach();
+    const path = join(store, "volumes", volume.id, "disk.img");
+    const before = readFileSync(path);
+    // Its I/O waits, as a lost path's does: the writer cannot end, and not be killed, until it is let in again.
+    const argv = ["if=/dev/urandom", `of=${volume.targetPath()}`, "bs=4096", "count=1", "oflag=direct"];
+    const writer = spawn("dd", argv);
+    const ended = once(writer, "exit");
+    await delay(2000);
+    expect(writer.exitCode).toBeNull();
+    return { volume, path, before, argv, ended };
+  };
+
   it(
     "fences: once the volume is unpublished, its node writes nothing more, and another may have it",
     async () => {
-      const volume = await Volume.create(host, "fence", blockCapability(), 16 * MIB);
-      await volume.attach();
-      await volume.stage();
-      await volume.publish();
-      await volume.detach();
-      const path = join(store, "volumes", volume.id, "disk.img");
-      const before = readFileSync(path);
-      // Its I/O waits, as a lost path's does: the writer cannot end, and not be killed, until it is let in again.
-      const writer = spawn("dd", [
-        "if=/dev/urandom",
-        `of=${volume.targetPath()}`,
-        "bs=4096",
-        "count=1",
-        "oflag=direct",
-      ]);
-      const ended = once(writer, "exit");
-      await delay(2000);
-      expect(writer.exitCode).toBeNull();
+      const { volume, path, before, ended } = await cutOffWhileWriting("fence");
       expect(readFileSync(path).equals(before)).toBe(true);
       const { publicKey } = generateSealingKeyPair(new SystemRandom());
       const nodeId = formatNodeId({ iqn: "iqn.2026-11.test:other", publicKey });
@@ -278,18 +279,7 @@ describeNeeding([...HOST_NEEDS, "mkfs.xfs"], "volumes of the embedded backend", 
   it(
     "published again, never writes what was not written before: others may have written in between",
     async () => {
-      const volume = await Volume.create(host, "again", blockCapability(), 16 * MIB);
-      await volume.attach();
-      await volume.stage();
-      await volume.publish();
-      await volume.detach();
-      const path = join(store, "volumes", volume.id, "disk.img");
-      const before = readFileSync(path);
-      const one = ["if=/dev/urandom", `of=${volume.targetPath()}`, "bs=4096", "count=1", "oflag=direct"];
-      const writer = spawn("dd", one);
-      const ended = once(writer, "exit");
-      await delay(1000);
-      expect(writer.exitCode).toBeNull();
+      const { volume, path, before, ended, argv } = await cutOffWhileWriting("again");
       await volume.attach();
       // Whether the writer still holds the device when it is looked at is a matter of moments.
       const refusal = await volume.stage().then(
@@ -302,7 +292,7 @@ describeNeeding([...HOST_NEEDS, "mkfs.xfs"], "volumes of the embedded backend", 
       await volume.unpublish();
       await volume.stage();
       await volume.publish();
-      execFileSync("dd", one, { stdio: "ignore" });
+      execFileSync("dd", argv, { stdio: "ignore" });
       expect(readFileSync(path).equals(before)).toBe(false);
       await volume.unpublish();
       await volume.end();
