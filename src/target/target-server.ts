@@ -11,7 +11,6 @@ import {
 } from "../base/limits.js";
 import { errorMessage } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
-import { formatPortal } from "../base/portal.js";
 import type { Random } from "../base/random.js";
 import { DEFAULT_PREFERENCES, type OperationalPreferences } from "../login/negotiate.js";
 import type { ByteStream, Listener, ListeningSocket } from "../transport/transport.js";
@@ -121,8 +120,9 @@ class EmbeddedTargetServer implements TargetServer {
         this.#sockets.push(await this.#deps.listener.listen({ kind: "tcp", ...portal }, onConnection));
       } catch (error) {
         await this.stop();
-        const reason = `the target cannot listen on ${formatPortal(portal)}: ${errorMessage(error)}`;
-        throw new TargetError("TARGET_PORTAL", reason, { cause: error });
+        throw new TargetError("TARGET_PORTAL", `a portal of the target cannot be bound: ${errorMessage(error)}`, {
+          cause: error,
+        });
       }
     }
     this.#schedulePings();

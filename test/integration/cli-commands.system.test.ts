@@ -227,7 +227,7 @@ describeNeeding([...CLI_NEEDS, "tgtd", "tgtadm"], "the commands as processes", (
       ],
       ["no volume", 3, /--volume NAME=SIZE/, ["--store", "memory", "--portal", "127.0.0.1:13473"]],
       [
-        ...(["a port that is taken", 14, /port in use/] as const),
+        ...(["a port that is taken", 14, /127\.0\.0\.1:\d+ failed: another process listens there/] as const),
         ["--store", "memory", "--portal", `127.0.0.1:${OUR_PORT}`, "--volume", "x=1Mi"],
       ],
     ])("hawser target with %s: %d", async (_title, exitCode, reason, args) => {
