@@ -37,7 +37,7 @@ export class ControllerPublication {
     rejectSecrets(request.volumeContext, "volume_context");
     const isReadOnly = request.readonly || isReaderMode(use.mode);
     return inFlight.run(`volume ${volumeId}`, "ControllerPublishVolume", async () => {
-      if (backend.capabilities.keepsState && (await backend.get(volumeId)) === undefined) {
+      if (!(await backend.exists(volumeId, request.volumeContext))) {
         throw new CsiError("CSI_NOT_FOUND", `there is no volume ${volumeId}`);
       }
       const node = parseNodeId(nodeId);

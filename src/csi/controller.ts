@@ -113,7 +113,7 @@ class Controller {
     const volumeId = requireText(request.volumeId, "volume_id");
     if (request.volumeCapabilities.length === 0) throw invalid("volume_capabilities is missing");
     const uses = request.volumeCapabilities.map(parseUse);
-    if (this.#backend.capabilities.keepsState) await this.#require(volumeId);
+    if (!(await this.#backend.exists(volumeId, request.volumeContext))) throw unknownVolume(volumeId);
     const problem = uses.map(whyUnsupported).find((reason) => reason !== undefined);
     if (problem !== undefined) return { message: problem };
     if (Object.keys(request.mutableParameters).length > 0) return { message: "volumes have no mutable parameters" };
@@ -153,9 +153,13 @@ class Controller {
 
   async #require(volumeId: string): Promise<BackendVolume> {
     const volume = await this.#backend.get(volumeId);
-    if (volume === undefined) throw new CsiError("CSI_NOT_FOUND", `there is no volume ${volumeId}`);
+    if (volume === undefined) throw unknownVolume(volumeId);
     return volume;
   }
+}
+
+function unknownVolume(volumeId: string): CsiError {
+  return new CsiError("CSI_NOT_FOUND", `there is no volume ${volumeId}`);
 }
 
 function volumeMessage(volume: BackendVolume): object {

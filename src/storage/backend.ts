@@ -111,6 +111,8 @@ export interface StorageBackend {
   /** No error when the volume does not exist. */
   delete(id: string): Promise<void>;
   get(id: string): Promise<BackendVolume | undefined>;
+  /** Is there such a volume? Where no state is kept, nobody can say no: `grant` judges the context. */
+  exists(id: string, context: Readonly<Record<string, string>>): Promise<boolean>;
   /** In a stable order. STORAGE_TOKEN_INVALID for a token this backend did not give; a volume gone since is no error. */
   list(maxEntries: number, token: string): Promise<VolumePage>;
   /**

@@ -151,6 +151,10 @@ export class EmbeddedBackend implements StorageBackend {
     return Promise.resolve(volume === undefined ? undefined : describe(volume.stored));
   }
 
+  exists(id: string): Promise<boolean> {
+    return Promise.resolve(this.#volumes.has(id));
+  }
+
   list(maxEntries: number, token: string): Promise<VolumePage> {
     const after = decodePageToken(token);
     const count = maxEntries === 0 ? MAX_LISTED_VOLUMES : Math.min(maxEntries, MAX_LISTED_VOLUMES);

@@ -53,6 +53,10 @@ export class StaticBackend implements StorageBackend {
     return Promise.resolve(undefined);
   }
 
+  exists(): Promise<boolean> {
+    return Promise.resolve(true);
+  }
+
   list(_maxEntries: number, token: string): Promise<VolumePage> {
     decodePageToken(token);
     return Promise.resolve({ volumes: [], nextToken: "" });

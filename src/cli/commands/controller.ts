@@ -12,6 +12,7 @@ import { EmbeddedBackend } from "../../storage/embedded-backend.js";
 import { FileStore } from "../../storage/file-store.js";
 import { MemoryStore } from "../../storage/memory-store.js";
 import { StaticBackend } from "../../storage/static-backend.js";
+import { StaticBeside } from "../../storage/static-beside.js";
 import type { VolumeStore } from "../../storage/volume-store.js";
 import { createTargetServer } from "../../target/target-server.js";
 import { TcpListener } from "../../transport/tcp.js";
@@ -49,7 +50,9 @@ async function openBackend(options: ControllerOptions, runtime: Runtime, logger:
     { ...ports, listener: new TcpListener(ports) },
   );
   const advertised = options.advertise === undefined ? {} : { advertisedPortals: options.advertise };
-  return EmbeddedBackend.open(advertised, { ...ports, store: openStore(options.store, runtime, logger), target });
+  const store = openStore(options.store, runtime, logger);
+  const embedded = await EmbeddedBackend.open(advertised, { ...ports, store, target });
+  return new StaticBeside(embedded, new StaticBackend({ logger }));
 }
 
 async function runController(options: ControllerOptions, runtime: Runtime): Promise<void> {
