@@ -71,6 +71,9 @@ export const MAX_EVENTS_PER_WATCHER = 1_024;
 /** Watchers of dataplane events at one time. */
 export const MAX_DATAPLANE_WATCHERS = 64;
 
+/** Conditions of the node itself that are shown: damaged records and the like come one by one, or all at once. */
+export const MAX_NODE_CONDITIONS = 64;
+
 /** Volumes one node carries: more than any kubelet places there, and it bounds memory. */
 export const MAX_VOLUMES_PER_NODE = 1_024;
 
@@ -253,3 +256,6 @@ export const MAX_NBD_RECOVERY_ATTEMPTS = 40;
 
 /** Largest record of a staged volume we read: a handle and a path at their longest, and some slack. */
 export const MAX_STAGE_RECORD_BYTES = 65_536;
+
+/** Characters of the kubelet's words about a refused registration that we repeat. */
+export const MAX_REGISTRATION_ERROR_LENGTH = 1_024;

@@ -17,7 +17,7 @@ import {
   type VolumeSpec,
 } from "./backend.js";
 import { conflictWith, sameGrant } from "./grant-rules.js";
-import { KeyedMutex } from "./keyed-mutex.js";
+import { KeyedMutex } from "../base/keyed-mutex.js";
 import { decodePageToken, encodePageToken } from "./page-token.js";
 import { chooseSize, fitsRange } from "./volume-size.js";
 import type { StoredGrant, StoredVolume, VolumeDevice, VolumeStore } from "./volume-store.js";

@@ -1,4 +1,4 @@
-import { Mutex } from "../base/mutex.js";
+import { Mutex } from "./mutex.js";
 
 /** One fair lock per key; a key nobody holds or waits for costs nothing. */
 export class KeyedMutex {
