@@ -259,3 +259,9 @@ export const MAX_STAGE_RECORD_BYTES = 65_536;
 
 /** Characters of the kubelet's words about a refused registration that we repeat. */
 export const MAX_REGISTRATION_ERROR_LENGTH = 1_024;
+
+/** Time one health check may take; the kubelet's probes in the chart wait longer, so that they hear the reason. */
+export const HEALTH_CHECK_TIMEOUT_MS = 3_000;
+
+/** Connections to the health address at one time: the kubelet needs one, and nobody else matters. */
+export const MAX_HEALTH_CONNECTIONS = 32;

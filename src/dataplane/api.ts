@@ -74,6 +74,50 @@ export interface DataplaneEvent {
   readonly message: string;
 }
 
+/** How a volume of this node stands. */
+export interface VolumeCondition {
+  readonly volumeHandle: string;
+  readonly state: VolumeState;
+  /** Why it is not in order: the code of the error; empty when it is, or when no error says it. */
+  readonly code: string;
+  /** The same for people; empty when it is in order. Holds no secret. */
+  readonly reason: string;
+  readonly targetName: string;
+  /** Empty while the kernel has no device of it through this process. */
+  readonly backend: AttachBackend | "";
+  /** Size of the device as the kernel has it; 0 while there is none. */
+  readonly deviceBytes: number;
+  /** Size of the LUN as the target said last; 0 while there is no device. */
+  readonly lunBytes: number;
+}
+
+export type NodeConditionKind =
+  /** The dataplane could not protect itself from a shortage of memory. */
+  | "protection-missing"
+  /** A volume record cannot be used. */
+  | "record-damaged"
+  /** A device of ours has no record, but is in use. */
+  | "orphan-in-use";
+
+/** Something of the node itself that an operator should know. */
+export interface NodeCondition {
+  readonly kind: NodeConditionKind;
+  /** Tells several of one kind apart: a measure, a file, a device. */
+  readonly subject: string;
+  readonly message: string;
+}
+
+export interface ConditionUpdate {
+  /** These are all volumes: one that is not among them is not here. */
+  readonly isComplete: boolean;
+  /** How the volumes stand that changed. */
+  readonly volumes: readonly VolumeCondition[];
+  /** Volumes that are not this node's any more. */
+  readonly gone: readonly string[];
+  /** Always all of them. */
+  readonly node: readonly NodeCondition[];
+}
+
 /**
  * The control interface of the dataplane: served over gRPC on a unix socket (proto/hawser/dataplane/v1), implemented
  * in process by VolumeManager and remotely by DataplaneClient. Every call can be repeated; errors are AppErrors.
@@ -91,4 +135,10 @@ export interface DataplaneApi {
   list(): Promise<readonly VolumeStatus[]>;
   /** Events from now on, until the signal aborts. */
   watch(signal: AbortSignal): AsyncIterable<DataplaneEvent>;
+  /**
+   * How all volumes stand now, then what changes, until the signal aborts. Changes that follow each other quickly may
+   * be told as one. A remote dataplane that goes away ends it with DATAPLANE_UNREACHABLE or DATAPLANE_STOPPING; asked
+   * again, it begins with everything.
+   */
+  watchVolumes(signal: AbortSignal): AsyncIterable<ConditionUpdate>;
 }

@@ -4,9 +4,17 @@ import { sleep, type Clock } from "../base/clock.js";
 import { AppError, TimeoutError } from "../base/errors.js";
 import { MAX_CONTROL_MESSAGE_BYTES } from "../base/limits.js";
 import { SystemClock } from "../base/system-clock.js";
-import type { AttachedVolume, AttachRequest, DataplaneApi, DataplaneEvent, VolumeStatus } from "./api.js";
+import type {
+  AttachedVolume,
+  AttachRequest,
+  ConditionUpdate,
+  DataplaneApi,
+  DataplaneEvent,
+  VolumeStatus,
+} from "./api.js";
 import {
   attachRequestToMessage,
+  conditionUpdateMessage,
   emptyMessage,
   eventMessage,
   statusAnswer,
@@ -100,7 +108,8 @@ export class DataplaneClient implements DataplaneApi {
     let hasBegun = false;
     while (!signal.aborted) {
       try {
-        for await (const event of this.#watchOnce(signal, hasBegun)) {
+        const greeting = hasBegun ? (): DataplaneEvent => this.#resumed() : undefined;
+        for await (const event of this.#stream("Watch", eventMessage, signal, greeting)) {
           hasBegun = true;
           yield event;
         }
@@ -111,6 +120,10 @@ export class DataplaneClient implements DataplaneApi {
       hasBegun = true;
       await sleep(this.#clock, WATCH_RETRY_MS, signal).catch(() => undefined);
     }
+  }
+
+  watchVolumes(signal: AbortSignal): AsyncGenerator<ConditionUpdate, void> {
+    return this.#stream("WatchVolumes", conditionUpdateMessage, signal);
   }
 
   /** Does somebody accept connections on the socket? */
@@ -176,9 +189,15 @@ export class DataplaneClient implements DataplaneApi {
     });
   }
 
-  /** One stream, to its end. `isResumed` makes it say so first, as soon as it stands. */
-  async *#watchOnce(signal: AbortSignal, isResumed: boolean): AsyncGenerator<DataplaneEvent, void> {
-    const method = this.#method("Watch");
+  /** One stream, to its end. A `greeting` is yielded first, as soon as the stream stands. */
+  async *#stream<T>(
+    name: ControlMethod,
+    schema: z.ZodType<T>,
+    signal: AbortSignal,
+    greeting?: () => T,
+  ): AsyncGenerator<T, void> {
+    throwIfAborted(signal);
+    const method = this.#method(name);
     const stream = this.#client.makeServerStreamRequest(
       method.path,
       method.requestSerialize,
@@ -189,26 +208,30 @@ export class DataplaneClient implements DataplaneApi {
     const onAbort = (): void => stream.cancel();
     signal.addEventListener("abort", onAbort, { once: true });
     try {
-      if (isResumed) {
+      if (greeting !== undefined) {
         await new Promise<void>((resolve, reject) => {
           stream.once("metadata", () => resolve());
           stream.once("error", reject);
         });
-        const timeMs = this.#clock.wallTimeMs();
-        yield { timeMs, volumeHandle: "", kind: "watch-resumed", message: "the dataplane was gone for a while" };
+        yield greeting();
       }
       for await (const message of stream) {
-        const parsed = eventMessage.safeParse(message);
-        if (!parsed.success) throw protocolError("Watch", this.#options.socketPath);
+        const parsed = schema.safeParse(message);
+        if (!parsed.success) throw protocolError(name, this.#options.socketPath);
         yield parsed.data;
       }
     } catch (error) {
-      throw isServiceError(error) ? this.#translate(error, "Watch", 0, signal) : error;
+      throw isServiceError(error) ? this.#translate(error, name, 0, signal) : error;
     } finally {
       signal.removeEventListener("abort", onAbort);
       stream.on("error", () => undefined);
       stream.cancel();
     }
+  }
+
+  #resumed(): DataplaneEvent {
+    const timeMs = this.#clock.wallTimeMs();
+    return { timeMs, volumeHandle: "", kind: "watch-resumed", message: "the dataplane was gone for a while" };
   }
 
   #translate(error: ServiceError, name: ControlMethod, timeoutMs: number, signal: AbortSignal | undefined): AppError {

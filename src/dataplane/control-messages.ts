@@ -2,7 +2,14 @@ import { z } from "zod";
 import type { ChapCredentials } from "../base/access.js";
 import { MAX_PORTALS_PER_VOLUME } from "../base/limits.js";
 import { Secret } from "../base/secret.js";
-import type { AttachedVolume, AttachRequest, DataplaneEvent, VolumeStatus } from "./api.js";
+import type {
+  AttachedVolume,
+  AttachRequest,
+  ConditionUpdate,
+  DataplaneEvent,
+  NodeCondition,
+  VolumeStatus,
+} from "./api.js";
 
 /**
  * Messages of proto/hawser/dataplane/v1 as proto-loader gives them (camelCase, defaults filled in, absent messages
@@ -63,10 +70,12 @@ const sessionMessage = z.object({
   writeOperations: z.number(),
 });
 
+const volumeState = z.enum(["attaching", "attached", "reconnecting", "detaching", "failed"]);
+
 const volumeStatusMessage = z
   .object({
     volumeHandle: z.string(),
-    state: z.enum(["attaching", "attached", "reconnecting", "detaching", "failed"]),
+    state: volumeState,
     reason: z.string(),
     volume: attachedVolumeMessage.nullish(),
     sessions: z.array(sessionMessage),
@@ -90,6 +99,40 @@ export const eventMessage = z.object({
   kind: z.string(),
   message: z.string(),
 }) satisfies z.ZodType<DataplaneEvent>;
+
+const nodeConditionKind = z.enum(["protection-missing", "record-damaged", "orphan-in-use"]);
+
+export const conditionUpdateMessage = z
+  .object({
+    complete: z.boolean(),
+    volumes: z.array(
+      z.object({
+        volumeHandle: z.string(),
+        state: volumeState,
+        code: z.string(),
+        reason: z.string(),
+        targetName: z.string(),
+        backend: z.enum(["", "nbd", "fuse"]),
+        deviceBytes: z.number(),
+        lunBytes: z.number(),
+      }),
+    ),
+    gone: z.array(z.string()),
+    node: z.array(z.object({ kind: z.string(), subject: z.string(), message: z.string() })),
+  })
+  .transform(({ complete, node, ...rest }): ConditionUpdate => ({
+    ...rest,
+    isComplete: complete,
+    // A newer dataplane may know kinds that this version does not.
+    node: node.flatMap((entry): NodeCondition[] => {
+      const kind = nodeConditionKind.safeParse(entry.kind);
+      return kind.success ? [{ ...entry, kind: kind.data }] : [];
+    }),
+  }));
+
+export function conditionUpdateToMessage({ isComplete, ...update }: ConditionUpdate): object {
+  return { ...update, complete: isComplete };
+}
 
 /** The request of a message. The bytes of secrets in the message are overwritten: the Secret is the only copy. */
 export const attachRequestFromMessage = attachRequestMessage.transform((message): AttachRequest => {

@@ -6,12 +6,12 @@ import { DataplaneError } from "./errors.js";
 
 const SERVICE_NAME = "hawser.dataplane.v1.Dataplane";
 
-export type ControlMethod = "Attach" | "Detach" | "Resize" | "MarkFormatted" | "GetVolume" | "ListVolumes" | "Watch";
-
-const METHODS: readonly ControlMethod[] = [
+const METHODS = [
   ...(["Attach", "Detach", "Resize", "MarkFormatted"] as const),
-  ...(["GetVolume", "ListVolumes", "Watch"] as const),
-];
+  ...(["GetVolume", "ListVolumes", "Watch", "WatchVolumes"] as const),
+] as const;
+
+export type ControlMethod = (typeof METHODS)[number];
 
 export type ControlMethodDefinition = MethodDefinition<object, object>;
 

@@ -6,6 +6,7 @@ import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
 import { formatBackendId, parseBackendId } from "./backend-id.js";
 import { bindOptionsOf, type BringUpOptions } from "./bring-up.js";
+import type { ConditionBoard } from "./condition-board.js";
 import type { EventLog } from "./event-log.js";
 import { Gate } from "./gate.js";
 import type { DeviceBinder } from "./ports.js";
@@ -23,6 +24,7 @@ export interface ReconcilerDependencies {
   readonly operations: VolumeOperations;
   readonly binder: DeviceBinder;
   readonly events: EventLog;
+  readonly conditions: ConditionBoard;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -160,7 +162,7 @@ export class Reconciler {
     }
     const reason = errorMessage(error);
     const isNews = volume.reason !== reason;
-    volume.apply(HARD_FAILURES.has(code) ? "failed" : "connection-lost", reason);
+    volume.apply(HARD_FAILURES.has(code) ? "failed" : "connection-lost", reason, code);
     if (isNews) this.#note(volume.handle, "resume-failed", reason);
     return false;
   }
@@ -186,7 +188,7 @@ export class Reconciler {
 
   #fail(volume: Volume, reason: string): void {
     const isNews = volume.state !== "failed" || volume.reason !== reason;
-    volume.apply("failed", reason);
+    volume.apply("failed", reason, "VOLUME_DEVICE_LOST");
     if (isNews) this.#note(volume.handle, "device-lost", reason);
   }
 
@@ -225,7 +227,9 @@ export class Reconciler {
         report("orphan-removed", `${devicePath} had no record and nobody used it; it was disconnected`);
       }
     } catch (error) {
-      report("orphan-in-use", `${devicePath} has no record, but is in use: ${errorMessage(error)}`);
+      const message = `${devicePath} has no record, but is in use: ${errorMessage(error)}`;
+      report("orphan-in-use", message);
+      this.#deps.conditions.putNode("orphan-in-use", devicePath, message);
     }
   }
 

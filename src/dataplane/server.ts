@@ -22,6 +22,7 @@ import { DataplaneClient } from "./client.js";
 import {
   attachedVolumeToMessage,
   attachRequestFromMessage,
+  conditionUpdateToMessage,
   handleMessage,
   markFormattedMessage,
   volumeStatusToMessage,
@@ -131,7 +132,8 @@ export class DataplaneServer {
         return found === undefined ? {} : { status: volumeStatusToMessage(found) };
       }),
       ListVolumes: this.#unary(z.object({}), async () => ({ volumes: (await api.list()).map(volumeStatusToMessage) })),
-      Watch: (call: ServerWritableStream<unknown, object>) => void this.#watch(call),
+      Watch: this.#stream((signal) => api.watch(signal)),
+      WatchVolumes: this.#stream((signal) => mapped(api.watchVolumes(signal), conditionUpdateToMessage)),
     };
     return handlers;
   }
@@ -163,18 +165,26 @@ export class DataplaneServer {
     };
   }
 
-  async #watch(call: ServerWritableStream<unknown, object>): Promise<void> {
+  /** A handler that sends what `source` yields until the caller withdraws or the server closes. */
+  #stream(source: (signal: AbortSignal) => AsyncIterable<object>): handleServerStreamingCall<unknown, object> {
+    return (call) => void this.#send(call, source);
+  }
+
+  async #send(
+    call: ServerWritableStream<unknown, object>,
+    source: (signal: AbortSignal) => AsyncIterable<object>,
+  ): Promise<void> {
     const controller = new AbortController();
     const end = (): void => controller.abort();
     call.on("cancelled", end);
     call.on("error", end);
     this.#closing.signal.addEventListener("abort", end, { once: true });
     try {
-      const events = this.#deps.api.watch(controller.signal);
+      const messages = source(controller.signal);
       call.sendMetadata(new Metadata());
-      for await (const event of events) {
-        // A full buffer is waited for: the bounded queue before it drops what the watcher is too slow for.
-        if (!call.write(event)) await drained(call, controller.signal);
+      for await (const message of messages) {
+        // A full buffer is waited for: what is before it is bounded and keeps what matters for a slow watcher.
+        if (!call.write(message)) await drained(call, controller.signal);
       }
       if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
       call.end();
@@ -210,6 +220,10 @@ export class DataplaneServer {
   #failure(reason: string, cause?: unknown): DataplaneError {
     return new DataplaneError("STATE_FAILED", `cannot serve on ${this.#options.socketPath}: ${reason}`, { cause });
   }
+}
+
+async function* mapped<T>(source: AsyncIterable<T>, toMessage: (value: T) => object): AsyncGenerator<object, void> {
+  for await (const value of source) yield toMessage(value);
 }
 
 /** Names the fields, never their values: one of them may be a secret. */

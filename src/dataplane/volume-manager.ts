@@ -1,8 +1,17 @@
 import { setMaxListeners } from "node:events";
 import { createDeferred } from "../base/deferred.js";
 import { errorMessage } from "../base/errors.js";
-import type { AttachedVolume, AttachRequest, DataplaneApi, DataplaneEvent, VolumeStatus } from "./api.js";
+import type {
+  AttachedVolume,
+  AttachRequest,
+  ConditionUpdate,
+  DataplaneApi,
+  DataplaneEvent,
+  NodeConditionKind,
+  VolumeStatus,
+} from "./api.js";
 import { checkAttachRequest, checkVolumeHandle } from "./check-request.js";
+import { ConditionBoard } from "./condition-board.js";
 import { cancellationOf, DataplaneError, throwIfAborted } from "./errors.js";
 import { EventLog } from "./event-log.js";
 import { Reconciler } from "./reconciler.js";
@@ -35,6 +44,7 @@ export class VolumeManager implements DataplaneApi {
   readonly #operations: VolumeOperations;
   readonly #reconciler: Reconciler;
   readonly #events: EventLog;
+  readonly #conditions = new ConditionBoard();
   readonly #deps: VolumeManagerDependencies;
   readonly #stopping = new AbortController();
   /** Calls that come before the records are read wait for it. */
@@ -44,13 +54,13 @@ export class VolumeManager implements DataplaneApi {
     this.#deps = dependencies;
     // One listener for each call under way.
     setMaxListeners(0, this.#stopping.signal);
-    this.#registry = new VolumeRegistry(dependencies);
+    this.#registry = new VolumeRegistry({ ...dependencies, conditions: this.#conditions });
     this.#events = new EventLog(dependencies);
     const shared = { ...dependencies, registry: this.#registry, events: this.#events };
     this.#operations = new VolumeOperations({ flushTimeoutMs: 10_000, ...options }, shared);
     this.#reconciler = new Reconciler(
       { ...options, intervalMs: options.reconcileIntervalMs ?? 5_000 },
-      { ...shared, operations: this.#operations },
+      { ...shared, conditions: this.#conditions, operations: this.#operations },
     );
   }
 
@@ -64,11 +74,9 @@ export class VolumeManager implements DataplaneApi {
     try {
       await this.#registry.load();
       for (const { fileName, reason, path } of this.#registry.damaged) {
-        this.#events.add(
-          "",
-          "record-damaged",
-          `the volume record ${fileName} cannot be used (${reason}); it is ${path}`,
-        );
+        const message = `the volume record ${fileName} cannot be used (${reason}); it is ${path}`;
+        this.#events.add("", "record-damaged", message);
+        this.#conditions.putNode("record-damaged", fileName, message);
       }
       await this.#reconciler.start();
       this.#started.resolve(undefined);
@@ -140,6 +148,16 @@ export class VolumeManager implements DataplaneApi {
 
   watch(signal: AbortSignal): AsyncIterable<DataplaneEvent> {
     return this.#events.watch(signal);
+  }
+
+  async *watchVolumes(signal: AbortSignal): AsyncGenerator<ConditionUpdate, void> {
+    await this.#started.promise;
+    yield* this.#conditions.watch(signal);
+  }
+
+  /** Shows watchers something of the node itself; it stands until this process ends. `subject` tells it from others. */
+  noteNode(kind: NodeConditionKind, subject: string, message: string): void {
+    this.#conditions.putNode(kind, subject, message);
   }
 
   /** The last events, oldest first. */

@@ -3,6 +3,7 @@ import { errorCode, errorMessage } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
 import type { DeviceEvent } from "../block/device.js";
+import type { SessionEvent } from "../session/session-events.js";
 import type { AttachedVolume, AttachRequest } from "./api.js";
 import { bindOptionsOf, bringUp, type BringUpMode, type BringUpOptions } from "./bring-up.js";
 import { checkSameParameters } from "./check-request.js";
@@ -114,6 +115,7 @@ export class VolumeOperations {
     if (sizeBytes > live.sizeBytes) {
       await live.bound.resize(sizeBytes);
       live.sizeBytes = sizeBytes;
+      volume.changed();
       this.#note(volume, "volume-resized", `the device has ${sizeBytes} bytes now`);
     }
     return attachedOf(volume);
@@ -145,7 +147,7 @@ export class VolumeOperations {
   /** The kernel lost the device of a volume we serve. */
   async deviceLost(volume: Volume, live: LiveVolume): Promise<void> {
     const reason = `the kernel has no device of this volume any more (it was ${live.bound.devicePath})`;
-    volume.apply("failed", reason);
+    volume.apply("failed", reason, "VOLUME_DEVICE_LOST");
     this.#note(volume, "device-lost", reason);
     await live.bound.park().catch((error: unknown) => this.#complain(volume, "parking a lost device failed", error));
     await this.#drop(volume, live);
@@ -180,7 +182,7 @@ export class VolumeOperations {
     if (record.publicationId === request.publicationId) return;
     const reason = "it is of an earlier publication to this node: its I/O is refused";
     if (live !== undefined && volume.reason !== reason) {
-      volume.apply("failed", reason);
+      volume.apply("failed", reason, "VOLUME_SUPERSEDED");
       this.#note(volume, "publication-superseded", reason);
     }
     await live?.connected.close();
@@ -197,7 +199,14 @@ export class VolumeOperations {
       const dependencies = { ...this.#deps, save };
       const { connected, bound, isTakenOver } = await bringUp(record, mode, this.#options, dependencies, signal);
       const { device } = connected;
-      const stopListening = device.onEvent((event) => this.#onDeviceEvent(volume, event));
+      const stopDevice = device.onEvent((event) => this.#onDeviceEvent(volume, event));
+      const stopSession = connected.onEvent(({ source, event }) => {
+        if (source === "session") this.#onSessionEvent(volume, event);
+      });
+      const stopListening = (): void => {
+        stopDevice();
+        stopSession();
+      };
       volume.live = { connected, bound, sizeBytes: device.info.sizeBytes, stopListening };
       volume.apply(isResuming ? "connection-restored" : "attach-succeeded");
       const how = isTakenOver ? "taken over" : "made";
@@ -216,7 +225,7 @@ export class VolumeOperations {
     this.#note(volume, "attach-failed", reason);
     if (mode === "rebind") {
       // It was attached before: what the kernel may still hold decides, not this attempt.
-      volume.apply("failed", reason);
+      volume.apply("failed", reason, errorCode(error));
       return;
     }
     volume.apply("attach-undone");
@@ -260,6 +269,7 @@ export class VolumeOperations {
   async #drop(volume: Volume, live: LiveVolume): Promise<void> {
     volume.live = undefined;
     live.stopListening();
+    volume.changed();
     try {
       await live.connected.close();
     } catch (error) {
@@ -299,14 +309,22 @@ export class VolumeOperations {
         break;
       case "identity-changed": {
         const reason = `the LUN shows identity "${event.found.id}" instead of "${event.expected.id}": its I/O is refused`;
-        volume.apply("failed", reason);
+        volume.apply("failed", reason, "BLOCK_IDENTITY_MISMATCH");
         this.#note(volume, "identity-changed", reason);
         break;
       }
       case "info-changed":
+        volume.changed();
         this.#note(volume, "device-changed", `the LUN has ${event.info.sizeBytes} bytes now`);
         break;
     }
+  }
+
+  /** While the target is looked for, the reason is why it was not found last: that is what an operator can mend. */
+  #onSessionEvent(volume: Volume, event: SessionEvent): void {
+    if (event.kind !== "reconnect-failed" && event.kind !== "path-refused") return;
+    const { reason } = event;
+    if (volume.state === "reconnecting") volume.apply("connection-lost", reason.message, reason.code);
   }
 
   /** Renewed credentials count from the next login on, also of a session that is looking for its target right now. */

@@ -1,4 +1,5 @@
 import { MAX_VOLUME_RECORDS, MAX_VOLUMES_PER_NODE } from "../base/limits.js";
+import type { ConditionBoard } from "./condition-board.js";
 import { DataplaneError } from "./errors.js";
 import type { DamagedRecord, RecordStore } from "./record-store.js";
 import { Volume } from "./volume.js";
@@ -8,10 +9,12 @@ import { recordFileName, type VolumeRecord } from "./volume-record.js";
 export class VolumeRegistry {
   readonly #records: RecordStore;
   readonly #volumes = new Map<string, Volume>();
+  readonly #conditions: ConditionBoard;
   #damaged: readonly DamagedRecord[] = [];
 
-  constructor(dependencies: { readonly records: RecordStore }) {
+  constructor(dependencies: { readonly records: RecordStore; readonly conditions: ConditionBoard }) {
     this.#records = dependencies.records;
+    this.#conditions = dependencies.conditions;
   }
 
   /** Reads the records. To be called once, before anything else. */
@@ -19,7 +22,7 @@ export class VolumeRegistry {
     const { records, damaged } = await this.#records.load();
     this.#damaged = damaged;
     for (const record of records) {
-      const volume = new Volume(record.volumeHandle);
+      const volume = this.#newVolume(record.volumeHandle);
       volume.record = record;
       this.#volumes.set(record.volumeHandle, volume);
     }
@@ -48,7 +51,7 @@ export class VolumeRegistry {
         `this node has ${inUse} volumes, as many as it takes; volume ${volumeHandle} must go to another node`,
       );
     }
-    const volume = new Volume(volumeHandle);
+    const volume = this.#newVolume(volumeHandle);
     this.#volumes.set(volumeHandle, volume);
     return volume;
   }
@@ -76,6 +79,14 @@ export class VolumeRegistry {
   /** Is this ISID in use by another volume? Two sessions with one ISID at one target end each other. */
   hasIsid(isid: string): boolean {
     return this.all().some((volume) => volume.record?.isids.includes(isid) === true);
+  }
+
+  #newVolume(volumeHandle: string): Volume {
+    return new Volume(volumeHandle, (volume) => {
+      const condition = volume.condition();
+      if (condition === undefined) this.#conditions.remove(volumeHandle);
+      else this.#conditions.put(condition);
+    });
   }
 
   async #makeRoom(): Promise<void> {

@@ -1,5 +1,5 @@
 import { Mutex } from "../base/mutex.js";
-import type { AttachedVolume, VolumeStatus } from "./api.js";
+import type { AttachedVolume, VolumeCondition, VolumeStatus } from "./api.js";
 import type { ConnectedVolume } from "../initiator/connect-volume.js";
 import type { BoundDevice } from "../nbd/bind.js";
 import type { VolumeRecord } from "./volume-record.js";
@@ -29,9 +29,13 @@ export class Volume {
   resuming: AbortController | undefined;
   #state: VolumeMachineState = "detached";
   #reason = "";
+  #code = "";
+  readonly #onChange: (volume: Volume) => void;
 
-  constructor(handle: string) {
+  /** `onChange` is called whenever the condition may have changed. */
+  constructor(handle: string, onChange: (volume: Volume) => void = () => undefined) {
     this.handle = handle;
+    this.#onChange = onChange;
   }
 
   get state(): VolumeMachineState {
@@ -42,10 +46,35 @@ export class Volume {
     return this.#reason;
   }
 
-  /** Moves the machine; `reason` says why the volume is not in order, empty when it is. */
-  apply(input: VolumeInput, reason = ""): void {
+  /**
+   * Moves the machine; `reason` says why the volume is not in order, empty when it is, and `code` is that of the error
+   * behind it, if there is one.
+   */
+  apply(input: VolumeInput, reason = "", code = ""): void {
     this.#state = nextVolumeState(this.#state, input);
     this.#reason = reason;
+    this.#code = code;
+    this.changed();
+  }
+
+  /** To be called when what the condition shows has changed otherwise: the device, its size, the LUN's. */
+  changed(): void {
+    this.#onChange(this);
+  }
+
+  /** Undefined when it is not attached here. */
+  condition(): VolumeCondition | undefined {
+    if (this.#state === "detached") return undefined;
+    return {
+      volumeHandle: this.handle,
+      state: this.#state,
+      code: this.#code,
+      reason: this.#reason,
+      targetName: this.record?.targetName ?? "",
+      backend: this.live?.bound.backend ?? "",
+      deviceBytes: this.live?.sizeBytes ?? 0,
+      lunBytes: this.live?.connected.device.info.sizeBytes ?? 0,
+    };
   }
 
   /** What callers see; undefined when it is not attached here. */

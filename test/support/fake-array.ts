@@ -6,6 +6,7 @@ import { ForwardingDevice } from "../../src/block/forwarding-device.js";
 import { MemoryDevice } from "../../src/block/memory-device.js";
 import type { VolumeConnector } from "../../src/dataplane/ports.js";
 import type { ConnectedVolume, ConnectVolumeRequest } from "../../src/initiator/connect-volume.js";
+import type { SessionEvent } from "../../src/session/session-events.js";
 
 /** A LUN as one connection sees it: closing it leaves the medium alone. */
 class FakeLun extends ForwardingDevice {
@@ -28,6 +29,7 @@ class FakeLun extends ForwardingDevice {
 export interface FakeSession {
   readonly request: ConnectVolumeRequest;
   readonly device: FakeLun;
+  readonly events: Emitter<SessionEvent>;
   isOpen: boolean;
   /** What `renewChap` was given last. */
   renewedChap?: ChapCredentials;
@@ -77,7 +79,7 @@ export class FakeArray {
     for (const other of this.openSessions()) {
       if (other.request.isid.equals(request.isid)) other.isOpen = false;
     }
-    const session: FakeSession = { request, device: new FakeLun(medium), isOpen: true };
+    const session: FakeSession = { request, device: new FakeLun(medium), events: new Emitter(), isOpen: true };
     this.sessions.push(session);
     return {
       device: session.device,
@@ -88,7 +90,7 @@ export class FakeArray {
           ...{ commandsInFlight: 0, readBytes: 1, writtenBytes: 2, readOperations: 3, writeOperations: 4 },
         },
       ],
-      onEvent: () => () => undefined,
+      onEvent: (listener) => session.events.on((event) => listener({ source: "session", event })),
       refresh: () => Promise.resolve(medium.info),
       renewChap: (chap) => {
         session.renewedChap = chap;

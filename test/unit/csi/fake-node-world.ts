@@ -151,6 +151,11 @@ export class FakeDataplane implements DataplaneApi {
     return;
   }
 
+  // eslint-disable-next-line @typescript-eslint/require-await
+  async *watchVolumes(): AsyncGenerator<never> {
+    return;
+  }
+
   /** The kernel lost the device; the next attach makes another, here with the same numbers. */
   loseDevice(volumeHandle: string): void {
     this.#volume(volumeHandle).attached = undefined;

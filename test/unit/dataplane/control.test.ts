@@ -8,11 +8,14 @@ import { SystemClock } from "../../../src/base/system-clock.js";
 import type {
   AttachedVolume,
   AttachRequest,
+  ConditionUpdate,
   DataplaneApi,
   DataplaneEvent,
+  VolumeCondition,
   VolumeStatus,
 } from "../../../src/dataplane/api.js";
 import { DataplaneClient } from "../../../src/dataplane/client.js";
+import { ConditionBoard } from "../../../src/dataplane/condition-board.js";
 import { DataplaneError } from "../../../src/dataplane/errors.js";
 import { EventLog } from "../../../src/dataplane/event-log.js";
 import { DataplaneServer } from "../../../src/dataplane/server.js";
@@ -75,6 +78,7 @@ const request: AttachRequest = {
 class ScriptedApi implements DataplaneApi {
   readonly requests: AttachRequest[] = [];
   readonly events = new EventLog({ clock });
+  readonly conditions = new ConditionBoard();
   failure: Error | undefined;
   attachHook: ((signal: AbortSignal) => Promise<void>) | undefined;
 
@@ -107,6 +111,10 @@ class ScriptedApi implements DataplaneApi {
 
   watch(signal: AbortSignal): AsyncIterable<DataplaneEvent> {
     return this.events.watch(signal);
+  }
+
+  watchVolumes(signal: AbortSignal): AsyncIterable<ConditionUpdate> {
+    return this.conditions.watch(signal);
   }
 }
 
@@ -250,6 +258,45 @@ describe("the control socket", () => {
     expect(await codeOf(hasty.attach(request))).toBe("DATAPLANE_TIMEOUT");
     await ended;
     hasty.close();
+  });
+});
+
+const condition: VolumeCondition = {
+  ...{ volumeHandle: "vol/ä 1", state: "reconnecting", code: "LOGIN_AUTHENTICATION_FAILED", reason: "refused" },
+  ...{ targetName: "iqn.2001-05.com.example:d", backend: "nbd", deviceBytes: 8 * 2 ** 50, lunBytes: 4096 },
+};
+
+describe("watching volumes", () => {
+  it("tells how they stand, then what changes", async () => {
+    api.conditions.put(condition);
+    api.conditions.putNode("record-damaged", "x.json", "it cannot be read");
+    const controller = new AbortController();
+    const seen: ConditionUpdate[] = [];
+    for await (const update of client.watchVolumes(controller.signal)) {
+      seen.push(update);
+      if (seen.length === 1) api.conditions.remove(condition.volumeHandle);
+      else break;
+    }
+    const node = [{ kind: "record-damaged", subject: "x.json", message: "it cannot be read" }];
+    expect(seen[0]).toEqual({ isComplete: true, volumes: [condition], gone: [], node });
+    expect(seen[1]).toEqual({ isComplete: false, volumes: [], gone: [condition.volumeHandle], node });
+  });
+
+  it("leaves out conditions of the node that this version does not know", async () => {
+    api.conditions.putNode("of-the-future" as never, "", "");
+    for await (const { node } of client.watchVolumes(new AbortController().signal)) {
+      expect(node).toEqual([]);
+      break;
+    }
+  });
+
+  it("ends when the dataplane goes away, and says which way", async () => {
+    const updates = client.watchVolumes(new AbortController().signal);
+    expect((await updates.next()).done).toBe(false);
+    const next = codeOf(updates.next());
+    await server.close();
+    expect(["DATAPLANE_STOPPING", "DATAPLANE_UNREACHABLE"]).toContain(await next);
+    expect(await codeOf(client.watchVolumes(new AbortController().signal).next())).toBe("DATAPLANE_UNREACHABLE");
   });
 });
 

@@ -273,6 +273,35 @@ describe("states and events", () => {
     expect(await codeOf(manager.detach("vol-1"))).toBe("resolved");
   });
 
+  it("shows watchers how the volume stands, with the reason why the target was not found last", async () => {
+    const updates = manager.watchVolumes(new AbortController().signal);
+    const next = async (): Promise<unknown> => {
+      const { value } = await updates.next();
+      return value === undefined ? undefined : [...value.volumes, ...value.gone];
+    };
+    expect(await next()).toEqual([]);
+    const attached = await manager.attach(world.request());
+    const condition = {
+      ...{ volumeHandle: "vol-1", state: "attached", code: "", reason: "", backend: "nbd" },
+      ...{ targetName: world.request().targetName, deviceBytes: attached.sizeBytes, lunBytes: attached.sizeBytes },
+    };
+    expect(await next()).toEqual([condition]);
+    const { device, events } = world.array.last();
+    device.events.emit({ kind: "unavailable", reason: "connection reset" });
+    expect(await next()).toEqual([{ ...condition, state: "reconnecting", reason: "connection reset" }]);
+    const reason = new AppError("login", "LOGIN_AUTHENTICATION_FAILED", "the target refused");
+    events.emit({ kind: "reconnect-failed", portal: { host: "192.0.2.1", port: 3260 }, attempt: 1, reason });
+    const refused = { state: "reconnecting", code: reason.code, reason: reason.message };
+    expect(await next()).toEqual([{ ...condition, ...refused }]);
+    device.events.emit({ kind: "available" });
+    expect(await next()).toEqual([condition]);
+    // An attempt that ends late says nothing of a volume that is in order.
+    events.emit({ kind: "reconnect-failed", portal: { host: "192.0.2.1", port: 3260 }, attempt: 2, reason });
+    expect((await manager.get("vol-1"))?.state).toBe("attached");
+    await manager.detach("vol-1");
+    expect(await next()).toEqual(["vol-1"]);
+  });
+
   it("warns of a device without identity", async () => {
     world.array.addLun("iqn.2026-11.dev.hawser:vol-1", "");
     await manager.attach(world.request());
