@@ -77,10 +77,10 @@ class Controller {
       throw invalid("volume_content_source: this backend makes no volumes from snapshots or other volumes");
     }
     const range = readRange(request.capacityRange);
-    const { backend: parameters, context } = splitParameters(request.parameters);
+    const { backend: parameters, context, metadata } = splitParameters(request.parameters);
     return this.#inFlight.run(`volume name ${name}`, "CreateVolume", async () => {
       const volume = await this.#backend.create({ name, ...range, parameters, context });
-      return { volume: volumeMessage(volume) };
+      return { volume: volumeMessage({ ...volume, context: { ...volume.context, ...metadata } }) };
     });
   }
 

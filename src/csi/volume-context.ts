@@ -3,7 +3,11 @@ import { parseDigest } from "../storage/static-attributes.js";
 
 type TextMap = Readonly<Record<string, string>>;
 
-/** What Kubernetes' provisioner adds with --extra-create-metadata: known, and of no meaning to us. */
+/**
+ * What Kubernetes' provisioner adds with --extra-create-metadata. It says whose volume it is: the controller hands it on
+ * in the volume context, so that the node knows where to report. It is no property of the volume, so the backend never
+ * sees it: a volume that is asked for again is the same one whoever asks.
+ */
 const PROVISIONER_METADATA = new Set([
   "csi.storage.k8s.io/pvc/name",
   "csi.storage.k8s.io/pvc/namespace",
@@ -22,22 +26,28 @@ export interface LoginOptions {
 }
 
 /**
- * Parts StorageClass parameters into the backend's own and the volume context. STORAGE_INVALID for a digest that is
- * none.
+ * Parts StorageClass parameters into the backend's own, the volume's context, and the provisioner's metadata.
+ * STORAGE_INVALID for a digest that is none.
  */
-export function splitParameters(parameters: TextMap): { readonly backend: TextMap; readonly context: TextMap } {
+export function splitParameters(parameters: TextMap): {
+  readonly backend: TextMap;
+  readonly context: TextMap;
+  readonly metadata: TextMap;
+} {
   const backend: Record<string, string> = {};
   const context: Record<string, string> = {};
+  const metadata: Record<string, string> = {};
   for (const [key, value] of Object.entries(parameters)) {
-    if (PROVISIONER_METADATA.has(key)) continue;
-    if (INITIATOR_PARAMETERS.some((name) => name === key)) {
+    if (PROVISIONER_METADATA.has(key)) {
+      metadata[key] = value;
+    } else if (INITIATOR_PARAMETERS.some((name) => name === key)) {
       parseDigest(key, value);
       context[key] = value;
     } else {
       backend[key] = value;
     }
   }
-  return { backend, context };
+  return { backend, context, metadata };
 }
 
 /** The login options of a volume context: one of ours, or a static volume's attributes. */

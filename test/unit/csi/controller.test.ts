@@ -39,10 +39,14 @@ describe("Controller service", () => {
       expect(answer.volume.capacityBytes).toBe(GIB);
     });
 
-    it("hands digests on as volume context, and ignores what the provisioner adds", async () => {
+    it("hands digests and what the provisioner adds on as volume context", async () => {
       const parameters = { headerDigest: "crc32c", "csi.storage.k8s.io/pvc/name": "claim" };
       const { volume } = await fixture.create("v", { parameters });
-      expect(volume.volumeContext).toEqual({ headerDigest: "crc32c" });
+      expect(volume.volumeContext).toEqual(parameters);
+      // Whose it is, is no property of the volume: the same one is made again without it.
+      const again = await fixture.create("v", { parameters: { headerDigest: "crc32c" } });
+      expect(again.volume.volumeId).toBe(volume.volumeId);
+      expect((await fixture.backend.get(volume.volumeId))?.context).toEqual({ headerDigest: "crc32c" });
     });
 
     it.each([
