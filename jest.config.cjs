@@ -11,6 +11,8 @@ const shared = {
     ],
   },
   moduleNameMapper: { "^(\\.{1,2}/.*)\\.js$": "$1" },
+  // Built programs and images: nothing in them is ours, and their package.json files are no modules of this project.
+  modulePathIgnorePatterns: ["<rootDir>/.cache/"],
   moduleFileExtensions: ["ts", "js", "cjs", "json", "node"],
 };
 

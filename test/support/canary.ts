@@ -67,10 +67,11 @@ export class ProcessSampler {
   readonly programs = new Set<string>();
   readonly #seen = new Set<string>();
 
-  constructor(roots: () => readonly number[], hunt: CanaryHunt) {
+  /** `roots`: the processes whose trees are sampled, every `intervalMs`. */
+  constructor(roots: () => readonly number[], hunt: CanaryHunt, intervalMs = 2) {
     this.#roots = roots;
     this.#hunt = hunt;
-    this.#timer = setInterval(() => this.sample(), 2).unref();
+    this.#timer = setInterval(() => this.sample(), intervalMs).unref();
   }
 
   get count(): number {

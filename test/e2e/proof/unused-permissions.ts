@@ -1,0 +1,4 @@
+import type { ExplainedPermission } from "./audit.js";
+
+/** Rights of the chart that a run without accidents does not use. Each has its reason, or it is taken out of the chart. */
+export const EXPLAINED_PERMISSIONS: readonly ExplainedPermission[] = [];
