@@ -47,11 +47,6 @@
 {{- end }}
 {{- end -}}
 
-{{/* nbd needs no privileged container. FUSE and loop do: the device cgroup refuses their devices otherwise. */}}
-{{- define "hawser.dataplane.privileged" -}}
-{{- if ne .Values.dataplane.device "nbd" }}true{{ end -}}
-{{- end -}}
-
 {{- define "hawser.dataplane.requireProtections" -}}
 {{- $wanted := toString .Values.dataplane.requireProtections -}}
 {{- if or (eq $wanted "true") (and (eq $wanted "auto") (eq .Values.dataplane.device "nbd")) }}true{{ end -}}
