@@ -71,6 +71,7 @@ const ownerRules = [
 const coreModuleRules = [
   ["child_process", "^src/(host/exec|cli/)"],
   ["(net|tls)", "^src/(transport|cli)/"],
+  ["(http|https|http2)", "^src/cli/health-server"],
 ].map(([name, owner]) => ({
   name: `owner-of-node-${name.replace(/\W/g, "-")}`,
   severity: "error",

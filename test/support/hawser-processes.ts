@@ -78,6 +78,17 @@ export class HawserProcess {
     return child.exitCode ?? undefined;
   }
 
+  /** Waits for it to end by itself. Returns the exit code; null when a signal ended it. */
+  async ended(): Promise<number | null> {
+    const child = this.#child;
+    this.#child = undefined;
+    if (child === undefined) throw new Error(`${this.name} is not running`);
+    const killer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    clearTimeout(killer);
+    return child.exitCode;
+  }
+
   async #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
@@ -94,6 +105,8 @@ export interface HawserHostOptions {
   /** Where the temporary directory is made; default the system's. */
   readonly parent?: string;
   readonly dataplaneArgs?: readonly string[];
+  /** Flags of the node, given the temporary directory. */
+  readonly nodeArgs?: (directory: string) => readonly string[];
   /** Which backend the controller has, with its flags; default the static one. */
   readonly controllerArgs?: readonly string[];
 }
@@ -128,6 +141,7 @@ export class HawserHost {
     this.node = this.#define("node", logLevel, [
       ...["--endpoint", `unix://${this.socketPath("node")}`, "--dataplane", this.socketPath("dataplane")],
       ...state,
+      ...(options.nodeArgs?.(this.directory) ?? []),
     ]);
     const packageDirectory = process.cwd();
     this.dataplaneClient = new DataplaneClient({ socketPath: this.socketPath("dataplane"), packageDirectory });

@@ -16,7 +16,7 @@ import { StaticBeside } from "../../storage/static-beside.js";
 import type { VolumeStore } from "../../storage/volume-store.js";
 import { createTargetServer } from "../../target/target-server.js";
 import { TcpListener } from "../../transport/tcp.js";
-import { addCsiOptions, serveCsi, type CsiOptions } from "../csi-options.js";
+import { addCsiOptions, csiHealth, serveCsi, type CsiOptions } from "../csi-options.js";
 import { argument, portalsArgument, requirePortals } from "../options.js";
 import { readVersion } from "../package-version.js";
 import { corePorts, type Runtime } from "../runtime.js";
@@ -64,7 +64,7 @@ async function runController(options: ControllerOptions, runtime: Runtime): Prom
       createIdentityService({ version }, { probe: () => backend.probe() }),
       createControllerService({ backend, inFlight: new InFlight(), random: runtime.random }),
     ];
-    await serveCsi(options, services, runtime, logger);
+    await serveCsi(options, services, runtime, logger, csiHealth(options, runtime, logger));
   } finally {
     await backend.close();
   }

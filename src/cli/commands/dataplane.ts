@@ -1,8 +1,13 @@
 import { Command, Option } from "commander";
+import type { PortalAddress } from "../../base/access.js";
+import { AppError } from "../../base/errors.js";
 import type { Logger, LogLevel } from "../../base/logger.js";
 import { startDataplane } from "../../dataplane/dataplane-process.js";
+import type { VolumeManager } from "../../dataplane/volume-manager.js";
 import { becomeIoFlusher, lockProgram, lowerOomScore, type ProtectionResult } from "../../host/launcher.js";
 import { TcpDialer } from "../../transport/tcp.js";
+import { socketCheck } from "../health-checks.js";
+import { addHealthOption, HealthServer } from "../health-server.js";
 import { untilAborted } from "../interrupt.js";
 import { addLogOption, wholeNumber } from "../options.js";
 import { corePorts, type Runtime } from "../runtime.js";
@@ -19,6 +24,7 @@ interface DataplaneOptions {
   readonly nbdIoTimeout: number;
   readonly nbdDeadTimeout: number;
   readonly logLevel: LogLevel;
+  readonly health?: PortalAddress;
 }
 
 /**
@@ -34,6 +40,39 @@ async function protectFromReclaim(runtime: Runtime, logger: Logger): Promise<voi
   report("I/O flusher", flusher);
   report("locked program", await lockProgram());
   report("OOM score", await lowerOomScore());
+}
+
+/**
+ * How the dataplane is, for the kubelet; nothing without `--health`. Ready means: what is and what should be was
+ * compared once after the start. Volumes that wait for their target do not keep it from being ready.
+ */
+class DataplaneHealth {
+  /** Set while it serves. */
+  manager: VolumeManager | undefined;
+  #hasReconciled = false;
+  readonly #server: HealthServer | undefined;
+
+  constructor({ health, socket }: DataplaneOptions, { clock }: Runtime, logger: Logger) {
+    if (health === undefined) return;
+    const alive = socketCheck("control-socket", socket);
+    const ready = { name: "reconciled", run: () => this.#reconciled() };
+    this.#server = new HealthServer({ address: health, alive: [alive], ready: [alive, ready] }, { clock, logger });
+  }
+
+  async start(): Promise<void> {
+    await this.#server?.start();
+  }
+
+  async close(): Promise<void> {
+    await this.#server?.close();
+  }
+
+  async #reconciled(): Promise<void> {
+    if (this.manager === undefined) throw new AppError("cli", "HEALTH_NOT_READY", "it is starting or stopping");
+    if (this.#hasReconciled) return;
+    await this.manager.reconcile();
+    this.#hasReconciled = true;
+  }
 }
 
 /** `hawser dataplane`: the only process that owns iSCSI sessions. */
@@ -61,29 +100,38 @@ export function dataplaneCommand(runtime: Runtime): Command {
       wholeNumber(1000, 2_000_000_000),
       86_400_000,
     );
-  addLogOption(command, "info");
+  addLogOption(addHealthOption(command), "info");
   return command
     .addHelpText("after", "\nExample:\n  hawser dataplane --node-name worker-1 --socket /run/hawser/dataplane.sock\n")
-    .action(async (options: DataplaneOptions) => {
-      const logger = runtime.logger("dataplane", options.logLevel);
-      await protectFromReclaim(runtime, logger);
-      const ports = corePorts(runtime, logger);
-      const dataplane = await startDataplane(
-        {
-          stateDirectory: options.stateDir,
-          runtimeDirectory: options.runtimeDir,
-          socketPath: options.socket,
-          packageDirectory: runtime.packageDirectory,
-          nodeName: options.nodeName ?? runtime.hostName,
-          clusterId: options.clusterId,
-          backend: options.backend,
-          ioTimeoutMs: options.nbdIoTimeout,
-          deadConnectionTimeoutMs: options.nbdDeadTimeout,
-          ...(options.initiatorName === undefined ? {} : { initiatorName: options.initiatorName }),
-        },
-        { ...ports, dialer: new TcpDialer(runtime) },
-      );
-      await untilAborted(runtime.signal);
-      await dataplane.stop();
-    });
+    .action((options: DataplaneOptions) => runDataplane(options, runtime));
+}
+
+async function runDataplane(options: DataplaneOptions, runtime: Runtime): Promise<void> {
+  const logger = runtime.logger("dataplane", options.logLevel);
+  await protectFromReclaim(runtime, logger);
+  const health = new DataplaneHealth(options, runtime, logger);
+  await health.start();
+  try {
+    const dataplane = await startDataplane(
+      {
+        stateDirectory: options.stateDir,
+        runtimeDirectory: options.runtimeDir,
+        socketPath: options.socket,
+        packageDirectory: runtime.packageDirectory,
+        nodeName: options.nodeName ?? runtime.hostName,
+        clusterId: options.clusterId,
+        backend: options.backend,
+        ioTimeoutMs: options.nbdIoTimeout,
+        deadConnectionTimeoutMs: options.nbdDeadTimeout,
+        ...(options.initiatorName === undefined ? {} : { initiatorName: options.initiatorName }),
+      },
+      { ...corePorts(runtime, logger), dialer: new TcpDialer(runtime) },
+    );
+    health.manager = dataplane.manager;
+    await untilAborted(runtime.signal);
+    health.manager = undefined;
+    await dataplane.stop();
+  } finally {
+    await health.close();
+  }
 }

@@ -1,13 +1,17 @@
+import { join } from "node:path";
 import { Command } from "commander";
+import { AppError } from "../../base/errors.js";
+import type { Logger } from "../../base/logger.js";
 import { createIdentityService } from "../../csi/identity.js";
 import { InFlight } from "../../csi/in-flight.js";
+import { KubeletRegistration } from "../../csi/kubelet-registration.js";
 import { createNodeService } from "../../csi/node.js";
 import { StageRecords } from "../../csi/stage-record.js";
 import { DataplaneClient } from "../../dataplane/client.js";
 import { loadNodeIdentity } from "../../dataplane/node-key.js";
 import { LinuxFilesystems } from "../../host/filesystem.js";
 import { LinuxMounter } from "../../host/mounter.js";
-import { addCsiOptions, serveCsi, type CsiOptions } from "../csi-options.js";
+import { addCsiOptions, csiHealth, serveCsi, type Companion, type CsiOptions } from "../csi-options.js";
 import { wholeNumber } from "../options.js";
 import { readVersion } from "../package-version.js";
 import type { Runtime } from "../runtime.js";
@@ -19,10 +23,31 @@ interface NodeOptions extends CsiOptions {
   readonly nodeName?: string;
   readonly initiatorName?: string;
   readonly maxVolumes: number;
+  readonly kubeletRegistration?: string;
+  readonly kubeletEndpoint?: string;
+}
+
+/** The registration with the kubelet, when it is asked for. */
+function registration(options: NodeOptions, runtime: Runtime, logger: Logger): readonly Companion[] {
+  const { kubeletRegistration: directory, kubeletEndpoint: endpoint } = options;
+  if ((directory === undefined) !== (endpoint === undefined)) {
+    throw new AppError("cli", "REGISTRATION_INCOMPLETE", "--kubelet-registration and --kubelet-endpoint go together");
+  }
+  if (directory === undefined || endpoint === undefined) return [];
+  if (!endpoint.startsWith("/")) {
+    throw new AppError(
+      "cli",
+      "REGISTRATION_INCOMPLETE",
+      `--kubelet-endpoint "${endpoint}" is no absolute path; give the path of the CSI socket as the kubelet sees it`,
+    );
+  }
+  const protoDirectory = join(runtime.packageDirectory, "proto");
+  return [new KubeletRegistration({ directory, endpoint, protoDirectory }, { clock: runtime.clock, logger })];
 }
 
 async function runNode(options: NodeOptions, runtime: Runtime): Promise<void> {
   const logger = runtime.logger("node", options.logLevel);
+  const companions = [...csiHealth(options, runtime, logger), ...registration(options, runtime, logger)];
   const { nodeId, keyPair } = await loadNodeIdentity(
     {
       stateDirectory: options.stateDir,
@@ -50,7 +75,8 @@ async function runNode(options: NodeOptions, runtime: Runtime): Promise<void> {
     await dataplane.list();
   };
   try {
-    await serveCsi(options, [createIdentityService({ version }, { probe }), node], runtime, logger);
+    const services = [createIdentityService({ version }, { probe }), node];
+    await serveCsi(options, services, runtime, logger, companions);
   } finally {
     dataplane.close();
   }
@@ -64,7 +90,12 @@ export function nodeCommand(runtime: Runtime): Command {
     .option("--state-dir <DIR>", "folder that it shares with the dataplane", "/var/lib/hawser")
     .option("--node-name <NAME>", "name of this node (default: the host's name)")
     .option("--initiator-name <IQN>", "initiator name (default: made once from the node's name and kept)")
-    .option("--max-volumes <N>", "volumes the scheduler may place here; 0: no limit", wholeNumber(0, 100_000), 0);
+    .option("--max-volumes <N>", "volumes the scheduler may place here; 0: no limit", wholeNumber(0, 100_000), 0)
+    .option(
+      "--kubelet-registration <DIR>",
+      "register with the kubelet by a socket in this folder, its plugins_registry",
+    )
+    .option("--kubelet-endpoint <PATH>", "the CSI socket as the kubelet sees it, for --kubelet-registration");
   return addCsiOptions(command)
     .addHelpText("after", "\nExample:\n  hawser node --endpoint unix:///csi/csi.sock --node-name worker-1\n")
     .action((options: NodeOptions) => runNode(options, runtime));
