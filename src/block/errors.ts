@@ -13,6 +13,8 @@ export type BlockErrorCode =
   | "BLOCK_RESERVATION_CONFLICT"
   /** No path, and the time to wait for one is over. */
   | "BLOCK_UNAVAILABLE"
+  /** The target has no such unit for us. Waited for like a path that is gone: it may be mapped again. */
+  | "BLOCK_NO_SUCH_LUN"
   /** COMPARE AND WRITE found other data. */
   | "BLOCK_MISCOMPARE"
   /** The device was closed. */

@@ -17,6 +17,7 @@ const errnoOfBlockError: Readonly<Record<BlockErrorCode, NbdErrno>> = {
   BLOCK_NOT_SUPPORTED: NbdErrno.ENOTSUP,
   BLOCK_RESERVATION_CONFLICT: NbdErrno.EPERM,
   BLOCK_UNAVAILABLE: NbdErrno.EIO,
+  BLOCK_NO_SUCH_LUN: NbdErrno.EIO,
   BLOCK_MISCOMPARE: NbdErrno.EIO,
   BLOCK_CLOSED: NbdErrno.ESHUTDOWN,
   BLOCK_IDENTITY_MISMATCH: NbdErrno.EIO,
