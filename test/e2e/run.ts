@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { auditedRequests, grantedPermissions, judge, type Permission } from "./proof/audit.js";
@@ -5,21 +6,20 @@ import { SecretHunt } from "./proof/canary.js";
 import { leftoversAfterUninstall } from "./proof/leftovers.js";
 import { EXPLAINED_PERMISSIONS } from "./proof/unused-permissions.js";
 import { formatTable, writeResults, type RunResult } from "./results.js";
-import { Cluster, until } from "./scenarios/cluster.js";
+import { type Cluster, until } from "./scenarios/cluster.js";
 import { SCENARIOS } from "./scenarios/index.js";
+import { localCluster } from "./scenarios/local-cluster.js";
 import { Release, RELEASE_NAMESPACE, STORE_DIRECTORY } from "./scenarios/release.js";
 import { runScenario, type Figure, type Outcome } from "./scenarios/run-scenario.js";
 import type { Phase } from "./scenarios/scenario.js";
 
 const HELP = `Runs the end-to-end scenarios in a cluster that scripts/e2e brought up.
-  --cluster FILE   what scripts/e2e wrote about the cluster
   --only NAME      only this scenario, repeatable: ${SCENARIOS.map(({ name }) => name).join(", ")}
   --keep           leave the release installed at the end (for a look around); nothing is proved about the uninstall
 `;
 
 const { values: options } = parseArgs({
   options: {
-    cluster: { type: "string" },
     only: { type: "string", multiple: true, default: [] },
     keep: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
@@ -133,7 +133,7 @@ class Run {
   }
 
   async #rbac(figure: (name: string, value: number) => void): Promise<void> {
-    const log = await this.#cluster.host(["cat", this.#cluster.description.auditLog], { timeoutMs: 120_000 });
+    const log = await readFile(this.#cluster.description.auditLog, "utf8");
     const requests = auditedRequests(log, RELEASE_NAMESPACE);
     const verdict = judge(this.#permissions, requests, EXPLAINED_PERMISSIONS);
     figure("requests", verdict.requests);
@@ -155,12 +155,12 @@ async function main(): Promise<number> {
     return 0;
   }
   const unknown = options.only.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name));
-  if (options.cluster === undefined || unknown.length > 0) {
-    print(unknown.length > 0 ? `There is no scenario ${unknown.join(", ")}.` : "--cluster FILE is missing.");
+  if (unknown.length > 0) {
+    print(`There is no scenario ${unknown.join(", ")}.`);
     print(HELP);
     return 2;
   }
-  const cluster = Cluster.read(options.cluster);
+  const cluster = await localCluster();
   const startedAt = new Date();
   const outcomes = await new Run(cluster).all(options.only, options.keep);
   const result: RunResult = {

@@ -1,17 +1,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 
-/** What scripts/e2e says about the cluster it brought up; argv prefixes work from outside its sandbox. */
+/** A cluster to run scenarios in; argv prefixes work from outside its sandbox. */
 export interface ClusterDescription {
   readonly kubectl: readonly string[];
   readonly helm: readonly string[];
   /** Runs a program of the host inside the sandbox's namespaces, as root. */
   readonly enter: readonly string[];
-  /** The API server's audit log, as the sandbox sees it. */
+  /** The API server's audit log. */
   readonly auditLog: string;
   readonly nodeName: string;
-  readonly nodeAddress: string;
   readonly kubeletPath: string;
   readonly images: { readonly hawser: string; readonly workload: string };
   /** Values of the chart that this cluster needs: images, sidecar tags, modes. */
@@ -97,15 +95,6 @@ export class Cluster {
 
   constructor(description: ClusterDescription) {
     this.description = description;
-  }
-
-  /** Reads the file that scripts/e2e wrote. Throws when it is missing or a field is. */
-  static read(path: string): Cluster {
-    const description = JSON.parse(readFileSync(path, "utf8")) as Partial<ClusterDescription>;
-    const needed = ["kubectl", "helm", "enter", "auditLog", "nodeName", "kubeletPath", "images", "sandboxPid"] as const;
-    const missing = needed.filter((field) => description[field] === undefined);
-    if (missing.length > 0) throw new Error(`${path} has no ${missing.join(", ")}; bring the cluster up again`);
-    return new Cluster({ helmValues: {}, notes: [], nodeAddress: "", ...description } as ClusterDescription);
   }
 
   /** Standard output of kubectl. */
