@@ -6,20 +6,22 @@ import { SecretHunt } from "./proof/canary.js";
 import { leftoversAfterUninstall } from "./proof/leftovers.js";
 import { EXPLAINED_PERMISSIONS } from "./proof/unused-permissions.js";
 import { formatTable, writeResults, type RunResult } from "./results.js";
-import { type Cluster, until } from "./scenarios/cluster.js";
+import { Cluster, until } from "./scenarios/cluster.js";
 import { SCENARIOS } from "./scenarios/index.js";
-import { localCluster } from "./scenarios/local-cluster.js";
+import { PATHS } from "./cluster/layout.js";
 import { Release, RELEASE_NAMESPACE, STORE_DIRECTORY } from "./scenarios/release.js";
 import { runScenario, type Figure, type Outcome } from "./scenarios/run-scenario.js";
 import type { Phase } from "./scenarios/scenario.js";
 
 const HELP = `Runs the end-to-end scenarios in a cluster that scripts/e2e brought up.
+  --cluster FILE   what scripts/e2e wrote about the cluster; default ${PATHS.record}
   --only NAME      only this scenario, repeatable: ${SCENARIOS.map(({ name }) => name).join(", ")}
   --keep           leave the release installed at the end (for a look around); nothing is proved about the uninstall
 `;
 
 const { values: options } = parseArgs({
   options: {
+    cluster: { type: "string", default: PATHS.record },
     only: { type: "string", multiple: true, default: [] },
     keep: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
@@ -160,7 +162,7 @@ async function main(): Promise<number> {
     print(HELP);
     return 2;
   }
-  const cluster = await localCluster();
+  const cluster = Cluster.read(options.cluster);
   const startedAt = new Date();
   const outcomes = await new Run(cluster).all(options.only, options.keep);
   const result: RunResult = {

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
-import type { Cluster } from "../scenarios/cluster.js";
-import type { PlantedSecret } from "../scenarios/scenario.js";
+import type { Cluster, KubeObject } from "../scenarios/cluster.js";
+import { PLANTED_LABEL, type PlantedSecret } from "../scenarios/scenario.js";
 import { CanaryHunt, ProcessSampler } from "../../support/canary.js";
 
 /** Folders of the node where the driver and the kubelet leave files: state, sockets, the logs of all containers. */
@@ -90,9 +90,15 @@ export class SecretHunt {
     for (const type of searched) {
       hunt.look(`objects of ${type}`, await this.#cluster.kubectl(["get", type, "-A", "-o", "json"]));
     }
-    const own = await this.#cluster.kubectl(["get", "secrets", "-A", "-o", "json"]);
-    const items = (JSON.parse(own) as { readonly items: readonly { metadata: { namespace: string } }[] }).items;
-    const others = items.filter(({ metadata }) => !metadata.namespace.startsWith("static-chap"));
-    hunt.look("other Secrets", JSON.stringify(others));
+    const text = await this.#cluster.kubectl(["get", "secrets", "-A", "-o", "json"]);
+    const { items } = JSON.parse(text) as { readonly items: readonly KubeObject[] };
+    const isPlanted = ({ metadata }: KubeObject): boolean => metadata.labels?.[PLANTED_LABEL] === "true";
+    hunt.look("other Secrets", JSON.stringify(items.filter((item) => !isPlanted(item))));
+    const planted = items.filter(isPlanted);
+    if (planted.length === 0) return;
+    // A hunt that does not find them where they are proves nothing by finding them nowhere else.
+    const check = this.#hunt();
+    check.look("planted Secrets", JSON.stringify(planted));
+    if (check.found.length === 0) throw new Error("the hunt for secrets does not even find the Secrets themselves");
   }
 }

@@ -4,7 +4,7 @@ import { until, type KubeObject } from "./cluster.js";
 import { claim, workPod } from "./objects.js";
 import { deletePod, digestOf, podReady, writeRandom } from "./pods.js";
 import { DRIVER } from "./release.js";
-import { must, type Phase, type Scenario, type ScenarioContext } from "./scenario.js";
+import { PLANTED_LABEL, must, type Phase, type Scenario, type ScenarioContext } from "./scenario.js";
 
 const NAMES = { oneWay: "one-way", mutual: "mutual", wrong: "wrong" } as const;
 
@@ -98,7 +98,8 @@ function volumeName(phase: Phase, name: string): string {
 }
 
 function secret(namespace: string, name: string, stringData: Readonly<Record<string, string>>): KubeObject {
-  return { apiVersion: "v1", kind: "Secret", metadata: { name, namespace }, stringData };
+  const metadata = { name, namespace, labels: { [PLANTED_LABEL]: "true" } };
+  return { apiVersion: "v1", kind: "Secret", metadata, stringData };
 }
 
 function staticVolume(options: {

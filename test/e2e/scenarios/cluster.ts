@@ -1,24 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
+import type { ClusterDescription } from "../cluster/description.js";
+import type { ClusterRecord } from "../cluster/sandbox.js";
 
-/** A cluster to run scenarios in; argv prefixes work from outside its sandbox. */
-export interface ClusterDescription {
-  readonly kubectl: readonly string[];
-  readonly helm: readonly string[];
-  /** Runs a program of the host inside the sandbox's namespaces, as root. */
-  readonly enter: readonly string[];
-  /** The API server's audit log. */
-  readonly auditLog: string;
-  readonly nodeName: string;
-  readonly kubeletPath: string;
-  readonly images: { readonly hawser: string; readonly workload: string };
-  /** Values of the chart that this cluster needs: images, sidecar tags, modes. */
-  readonly helmValues: Readonly<Record<string, unknown>>;
-  /** Process id, outside, of the sandbox's first process. */
-  readonly sandboxPid: number;
-  /** What this cluster cannot do, and why; printed below the table. */
-  readonly notes: readonly string[];
-}
+/** What scripts/e2e wrote about the cluster that it brought up. */
+export type RunningCluster = ClusterDescription & Pick<ClusterRecord, "sandboxPid">;
 
 /** A Kubernetes object as far as a scenario looks into it. */
 export interface KubeObject {
@@ -91,10 +78,23 @@ export function startCommand(argv: readonly string[], options: CommandOptions = 
 
 /** The way into the cluster: kubectl, helm, and programs of the host inside the sandbox. */
 export class Cluster {
-  readonly description: ClusterDescription;
+  readonly description: RunningCluster;
 
-  constructor(description: ClusterDescription) {
+  constructor(description: RunningCluster) {
     this.description = description;
+  }
+
+  /** Reads what scripts/e2e wrote. Throws when there is no such file, or the cluster in it is not up yet. */
+  static read(path: string): Cluster {
+    let text: string;
+    try {
+      text = readFileSync(path, "utf8");
+    } catch {
+      throw new Error(`there is no ${path}: no e2e cluster is running; start one: scripts/e2e --up`);
+    }
+    const description = JSON.parse(text) as Partial<RunningCluster>;
+    if (description.kubectl === undefined) throw new Error(`${path}: the cluster is not up; wait, or scripts/e2e --up`);
+    return new Cluster(description as RunningCluster);
   }
 
   /** Standard output of kubectl. */
@@ -122,7 +122,7 @@ export class Cluster {
 
   async apply(...objects: readonly KubeObject[]): Promise<void> {
     const list = { apiVersion: "v1", kind: "List", items: objects };
-    await this.kubectl(["apply", "-f", "-"], { input: JSON.stringify(list) });
+    await this.kubectl(["apply", "--server-side", "--force-conflicts", "-f", "-"], { input: JSON.stringify(list) });
   }
 
   /** One object, or undefined when there is none. */

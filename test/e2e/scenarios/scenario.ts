@@ -4,6 +4,9 @@ import type { Release } from "./release.js";
 /** Which backend the release has while the scenario runs: a release has one. */
 export type Phase = "embedded" | "static";
 
+/** Marks the Secrets that planted secrets are in: the one place where they may be. */
+export const PLANTED_LABEL = "hawser-e2e-planted";
+
 /** A secret that must be nowhere but where it was put. */
 export interface PlantedSecret {
   readonly name: string;
