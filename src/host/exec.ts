@@ -36,7 +36,12 @@ export interface CommandResult {
 /** How programs are run; a dependency of what needs them, so that tests can give their own. */
 export type RunCommand = (file: string, args: readonly string[], options?: CommandOptions) => Promise<CommandResult>;
 
-const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
+/** Where programs are looked for, in this order, whatever the caller's PATH. */
+export const PROGRAM_FOLDERS: readonly string[] = [
+  ...["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"],
+];
+
+const environment = { PATH: PROGRAM_FOLDERS.join(":"), LC_ALL: "C" };
 
 /** Debian packages of the programs we start, for the message when one is missing. */
 const packages: Readonly<Record<string, string>> = {

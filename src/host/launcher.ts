@@ -48,7 +48,7 @@ export async function becomeIoFlusher(options: RelaunchOptions): Promise<Protect
       env: { ...env, [MARKER]: "1" },
     });
   } catch (error) {
-    return { isProtected: false, reason: `${errorMessage(error)}; it needs CAP_SYS_RESOURCE and Linux 5.6` };
+    return { isProtected: false, reason: `${errorMessage(error)} (it needs CAP_SYS_RESOURCE and Linux 5.6)` };
   }
 }
 
@@ -81,7 +81,7 @@ export async function lockProgram(): Promise<ProtectionResult> {
     }
     return { isProtected: true, reason: "" };
   } catch (error) {
-    return { isProtected: false, reason: `${errorMessage(error)}; it needs CAP_IPC_LOCK` };
+    return { isProtected: false, reason: `${errorMessage(error)} (it needs CAP_IPC_LOCK)` };
   }
 }
 
@@ -91,6 +91,6 @@ export async function lowerOomScore(): Promise<ProtectionResult> {
     await writeFile("/proc/self/oom_score_adj", String(OOM_SCORE_ADJ));
     return { isProtected: true, reason: "" };
   } catch (error) {
-    return { isProtected: false, reason: `${errorMessage(error)}; it needs CAP_SYS_RESOURCE` };
+    return { isProtected: false, reason: `${errorMessage(error)} (it needs CAP_SYS_RESOURCE)` };
   }
 }

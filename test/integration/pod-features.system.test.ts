@@ -2,7 +2,7 @@ import { existsSync, mkdirSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { CLI_NEEDS, CliProcess, runCli } from "../support/cli-process.js";
+import { CLI_NEEDS, CliProcess, runCli, type CliResult } from "../support/cli-process.js";
 import { HawserHost, HOST_NEEDS } from "../support/hawser-processes.js";
 import { FakeKubelet } from "../support/kubelet.js";
 import { describeNeeding } from "../support/needs.js";
@@ -106,5 +106,47 @@ describeNeeding([...HOST_NEEDS, ...CLI_NEEDS], "in a pod", () => {
     expect(taken).toMatchObject({ exitCode: 3, err: expect.stringContaining("HEALTH_LISTEN_FAILED") as string });
     const wrong = await new CliProcess("hawser", [...node, "--health", "9808"]).end();
     expect(wrong).toMatchObject({ exitCode: 2, err: expect.stringContaining("[::]:9808") as string });
+  }, 60_000);
+
+  it("says at its start what is missing, and ends when nothing works without it", async () => {
+    const folders = ["--state-dir", join(host.directory, "s2"), "--runtime-dir", join(host.directory, "r2")];
+    const dataplane = ["dataplane", "--socket", join(host.directory, "d2.sock"), ...folders, "--backend", "fuse"];
+    const cut = (capabilities: string, ...args: readonly string[]): Promise<CliResult> =>
+      new CliProcess("hawser", args, ["setpriv", `--bounding-set=-all${capabilities}`, "--inh-caps=-all"]).end();
+    const bare = await cut("", ...dataplane);
+    expect(bare).toMatchObject({
+      exitCode: 14,
+      err: expect.stringContaining("CAP_SYS_ADMIN is missing and is not") as string,
+    });
+    const unprotected = await cut(",+sys_admin", ...dataplane, "--require-protections");
+    expect(unprotected.exitCode).toBe(14);
+    expect(unprotected.err).toContain(
+      "CAP_SYS_RESOURCE is missing and is not in the bounding set either; add SYS_RESOURCE",
+    );
+    const node = ["node", "--endpoint", `unix://${join(host.directory, "n2.sock")}`, ...folders.slice(0, 2)];
+    // The folder lies on a mount that a container without Bidirectional propagation has.
+    const isolated = ["unshare", "--mount", "--propagation", "private"];
+    const shut = await new CliProcess("hawser", [...node, "--kubelet-dir", host.directory], isolated).end();
+    expect(shut).toMatchObject({
+      exitCode: 14,
+      err: expect.stringContaining("mountPropagation: Bidirectional") as string,
+    });
+  }, 60_000);
+
+  it("accepts a kubelet's folder from which mounts reach the host", async () => {
+    const node = [
+      "node",
+      "--endpoint",
+      `unix://${join(host.directory, "n3.sock")}`,
+      "--state-dir",
+      host.stateDirectory,
+    ];
+    const open = new CliProcess(
+      "hawser",
+      [...node, "--kubelet-dir", host.directory],
+      ["unshare", "--mount", "--propagation", "shared"],
+    );
+    await open.says(/serving CSI/);
+    expect((await open.interrupt("SIGTERM")).exitCode).toBe(0);
   }, 60_000);
 });

@@ -19,14 +19,15 @@ export interface CliResult {
   readonly err: string;
 }
 
-/** One of our programs as a real process. */
+/** One of our programs as a real process, started by `starter` (setpriv, unshare) when one is given. */
 export class CliProcess {
   readonly #child: ChildProcess;
   #out = "";
   #err = "";
 
-  constructor(program: ProgramName, args: readonly string[]) {
-    this.#child = spawn(process.execPath, [files[program], ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  constructor(program: ProgramName, args: readonly string[], starter: readonly string[] = []) {
+    const [file = "", ...rest] = [...starter, process.execPath, files[program], ...args];
+    this.#child = spawn(file, rest, { stdio: ["ignore", "pipe", "pipe"] });
     this.#child.stdout?.on("data", (chunk: Buffer) => (this.#out += chunk.toString()));
     this.#child.stderr?.on("data", (chunk: Buffer) => (this.#err += chunk.toString()));
   }

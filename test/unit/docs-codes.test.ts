@@ -9,12 +9,13 @@ const filesBelow = (folder: string, ending: string): string[] =>
     .filter((path) => path.endsWith(ending))
     .map((path) => join(folder, path));
 
-/** Literals that look like error codes and are none: names of text keys, of CSI, of the environment. */
+/** Literals that look like error codes and are none: names of text keys, of CSI, of capabilities, of the environment. */
 const otherNames = [
   /^CHAP_[ACINR]$/,
   /^SRP_(GROUP|HM|[ABMNU])$/,
   /^KRB_AP_(REQ|REP)$/,
   /^HAWSER_[A-Z_]+$/,
+  /^(SYS_ADMIN|SYS_RESOURCE|IPC_LOCK)$/,
   /^(SINGLE|MULTI)_NODE_[A-Z_]+$/,
   /^(CONTROLLER_SERVICE|CREATE_DELETE_VOLUME|EXPAND_VOLUME|STAGE_UNSTAGE_VOLUME|PUBLISH_(READONLY|UNPUBLISH_VOLUME))$/,
   /^(LIST_VOLUMES|LIST_VOLUMES_PUBLISHED_NODES|GET_(CAPACITY|VOLUME|VOLUME_STATS|VOLUME_HEALTH))$/,

@@ -4,12 +4,16 @@ import { AppError } from "../../base/errors.js";
 import type { Logger, LogLevel } from "../../base/logger.js";
 import { startDataplane } from "../../dataplane/dataplane-process.js";
 import type { VolumeManager } from "../../dataplane/volume-manager.js";
-import { becomeIoFlusher, lockProgram, lowerOomScore, type ProtectionResult } from "../../host/launcher.js";
+import { becomeIoFlusher, lockProgram, lowerOomScore } from "../../host/launcher.js";
+import { deviceAccess, gatherHostFacts, isWritable } from "../../host/preflight-facts.js";
+import { dataplaneFindings, type ProtectionFact } from "../../host/preflight.js";
+import { detectBackends } from "../../nbd/bind.js";
 import { TcpDialer } from "../../transport/tcp.js";
 import { socketCheck } from "../health-checks.js";
 import { addHealthOption, HealthServer } from "../health-server.js";
 import { untilAborted } from "../interrupt.js";
 import { addLogOption, wholeNumber } from "../options.js";
+import { reportFindings } from "../preflight.js";
 import { corePorts, type Runtime } from "../runtime.js";
 import { DEFAULT_DATAPLANE_SOCKET } from "./sessions.js";
 
@@ -25,21 +29,39 @@ interface DataplaneOptions {
   readonly nbdDeadTimeout: number;
   readonly logLevel: LogLevel;
   readonly health?: PortalAddress;
+  readonly requireProtections: boolean;
 }
 
 /**
  * Keeps the kernel from waiting for us while it waits for itself (see host/launcher). The first step may replace the
- * program by itself, so nothing comes before it. A host that refuses a step gets a line in the log, no more.
+ * program by itself, so nothing comes before it.
  */
-async function protectFromReclaim(runtime: Runtime, logger: Logger): Promise<void> {
-  const report = (measure: string, { isProtected, reason }: ProtectionResult): void => {
-    if (!isProtected) logger.warn("not protected from memory reclaim", { measure, reason });
-  };
+async function protectFromReclaim(runtime: Runtime): Promise<readonly ProtectionFact[]> {
   const args = [...process.execArgv, ...process.argv.slice(1)];
   const flusher = await becomeIoFlusher({ program: process.execPath, args, env: runtime.environment });
-  report("I/O flusher", flusher);
-  report("locked program", await lockProgram());
-  report("OOM score", await lowerOomScore());
+  return [
+    { measure: "not marked as an I/O flusher", capability: "SYS_RESOURCE", reason: flusher.reason },
+    { measure: "program code not locked in memory", capability: "IPC_LOCK", reason: (await lockProgram()).reason },
+    { measure: "OOM score not lowered", capability: "SYS_RESOURCE", reason: (await lowerOomScore()).reason },
+  ];
+}
+
+async function preflight(
+  { backend, requireProtections }: DataplaneOptions,
+  protections: readonly ProtectionFact[],
+  runtime: Runtime,
+  logger: Logger,
+): Promise<void> {
+  const [host, { nbd }, fuseDevice, loopControl, isQueueWritable] = await Promise.all([
+    gatherHostFacts(),
+    // Not asked when it is not wanted: asking may load the module.
+    backend === "fuse" ? { nbd: { isAvailable: false, reason: "" } } : detectBackends(corePorts(runtime, logger)),
+    deviceAccess("/dev/fuse"),
+    deviceAccess("/dev/loop-control"),
+    isWritable("/sys/devices/virtual/block"),
+  ]);
+  const facts = { ...host, backend, nbd, fuseDevice, loopControl, isQueueWritable, protections, requireProtections };
+  reportFindings(dataplaneFindings(facts), logger);
 }
 
 /**
@@ -99,7 +121,8 @@ export function dataplaneCommand(runtime: Runtime): Command {
       "the kernel waits for the next process for",
       wholeNumber(1000, 2_000_000_000),
       86_400_000,
-    );
+    )
+    .option("--require-protections", "do not start without every protection from memory shortage", false);
   addLogOption(addHealthOption(command), "info");
   return command
     .addHelpText("after", "\nExample:\n  hawser dataplane --node-name worker-1 --socket /run/hawser/dataplane.sock\n")
@@ -108,7 +131,7 @@ export function dataplaneCommand(runtime: Runtime): Command {
 
 async function runDataplane(options: DataplaneOptions, runtime: Runtime): Promise<void> {
   const logger = runtime.logger("dataplane", options.logLevel);
-  await protectFromReclaim(runtime, logger);
+  await preflight(options, await protectFromReclaim(runtime), runtime, logger);
   const health = new DataplaneHealth(options, runtime, logger);
   await health.start();
   try {
