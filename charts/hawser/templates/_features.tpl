@@ -94,8 +94,9 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The version of VolumeAttributesClass that the cluster has; empty when it has none. */}}
 {{- define "hawser.volumeAttributesClass.version" -}}
-{{- if .Capabilities.APIVersions.Has "storage.k8s.io/v1/VolumeAttributesClass" -}}
+{{- if semverCompare ">=1.34.0-0" .Capabilities.KubeVersion.Version -}}
 storage.k8s.io/v1
 {{- else if .Capabilities.APIVersions.Has "storage.k8s.io/v1beta1/VolumeAttributesClass" -}}
 storage.k8s.io/v1beta1
