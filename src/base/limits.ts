@@ -74,6 +74,21 @@ export const MAX_DATAPLANE_WATCHERS = 64;
 /** Conditions of the node itself that are shown: damaged records and the like come one by one, or all at once. */
 export const MAX_NODE_CONDITIONS = 64;
 
+/** Kubernetes events that wait for the API server; beyond it they are dropped. Repeated ones count once. */
+export const MAX_PENDING_EVENTS = 256;
+
+/** Delivered Kubernetes events that later ones of the same kind are added to. */
+export const MAX_REMEMBERED_EVENTS = 1_024;
+
+/** Pods remembered for one volume to tell them what happens to it. */
+export const MAX_PODS_PER_VOLUME = 64;
+
+/** Largest file about the users of a volume we read: the bound of pods with their longest names fits. */
+export const MAX_EVENT_SUBJECT_BYTES = 262_144;
+
+/** Longest note of a Kubernetes event: the API server refuses longer ones. */
+export const MAX_EVENT_NOTE_BYTES = 1_024;
+
 /** Volumes one node carries: more than any kubelet places there, and it bounds memory. */
 export const MAX_VOLUMES_PER_NODE = 1_024;
 

@@ -4,6 +4,7 @@ import type { AttachedVolume, DataplaneApi } from "../dataplane/api.js";
 import type { Filesystems } from "../host/filesystem.js";
 import type { Mounter } from "../host/mounter.js";
 import { CsiError } from "./errors.js";
+import type { Finding } from "./events-rules.js";
 import type { InFlight } from "./in-flight.js";
 import type { StageRecords } from "./stage-record.js";
 
@@ -18,6 +19,8 @@ export interface NodeDependencies {
   readonly keyPair: SealingKeyPair;
   readonly nodeId: string;
   readonly logger: Logger;
+  /** Hears what happened to a volume that its users should know; must not fail. */
+  readonly notice?: (volumeHandle: string, finding: Finding) => void;
 }
 
 /** The volume's device. CSI_NOT_FOUND when the volume is not attached to this node. */

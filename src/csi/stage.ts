@@ -3,6 +3,7 @@ import type { AttachedVolume, AttachRequest } from "../dataplane/api.js";
 import { decideFormat } from "../host/format-decision.js";
 import { createMountPoint } from "../host/mount-point.js";
 import { CsiError } from "./errors.js";
+import { EVENT_REASON_DETAIL } from "./events-rules.js";
 import type { NodeDependencies } from "./node-dependencies.js";
 import { nodeStageRequest, nodeUnstageRequest, parseRequest } from "./requests.js";
 import type { CallContext } from "./service.js";
@@ -112,22 +113,29 @@ export class Staging {
     });
     switch (decision.action) {
       case "refuse":
-        throw new CsiError("CSI_FAILED_PRECONDITION", `volume ${volumeHandle} is not mounted: ${decision.reason}`);
+        throw new CsiError("CSI_FAILED_PRECONDITION", `volume ${volumeHandle} is not mounted: ${decision.reason}`, {
+          details: { [EVENT_REASON_DETAIL]: "FileSystemRefused" },
+        });
       case "format":
         await this.#format(volume, stagingPath, use, { isForced: false, signal });
         break;
       case "use":
         // Whoever made it: once mounted here, the volume is not formatted if it ever looks empty.
         if (!volume.wasFormatted) await dataplane.markFormatted(volumeHandle, use.fsType);
-        if (!isReadOnly) await this.#checkAndGrow(devicePath, use.fsType, signal);
+        if (!isReadOnly) await this.#checkAndGrow(volume, use.fsType, signal);
         break;
     }
   }
 
   /** ext4 grows before it is mounted, which takes no capability; the others can only grow when they are. */
-  async #checkAndGrow(devicePath: string, fsType: FileSystemType, signal: AbortSignal): Promise<void> {
-    const { filesystems } = this.#dependencies;
-    await filesystems.checkFilesystem({ devicePath, fsType, mode: "repair", signal });
+  async #checkAndGrow(volume: AttachedVolume, fsType: FileSystemType, signal: AbortSignal): Promise<void> {
+    const { filesystems, notice } = this.#dependencies;
+    const { devicePath, volumeHandle } = volume;
+    const result = await filesystems.checkFilesystem({ devicePath, fsType, mode: "repair", signal });
+    if (result === "repaired") {
+      const note = `the ${fsType} of volume ${volumeHandle} had errors, and the check before mounting repaired them`;
+      notice?.(volumeHandle, { reason: "FileSystemRepaired", note });
+    }
     if (await filesystems.needsGrow(devicePath, fsType)) {
       await filesystems.growUnmounted({ devicePath, fsType, signal });
     }
@@ -144,7 +152,7 @@ export class Staging {
     use: MountUse,
     { isForced, signal }: { readonly isForced: boolean; readonly signal: AbortSignal },
   ): Promise<void> {
-    const { dataplane, filesystems, records, logger } = this.#dependencies;
+    const { dataplane, filesystems, records, logger, notice } = this.#dependencies;
     const { fsType } = use;
     await records.put({ ...recordOf(volume, stagingPath, use), isFormatting: true });
     signal.throwIfAborted();
@@ -152,6 +160,8 @@ export class Staging {
     const options = isForced ? [forceOption[fsType]] : [];
     await filesystems.makeFilesystem({ devicePath: volume.devicePath, fsType, options, signal });
     await dataplane.markFormatted(volume.volumeHandle, fsType);
+    const note = `volume ${volume.volumeHandle} was empty, and a new ${fsType} was made on it`;
+    notice?.(volume.volumeHandle, { reason: "FileSystemCreated", note });
   }
 
   async #checkSameFileSystem(stagingPath: string, use: MountUse): Promise<void> {
