@@ -14,11 +14,11 @@ function isUnified(): boolean {
   return existsSync(join(MOUNT, "cgroup.controllers"));
 }
 
-/** The folders of the hierarchies. */
+/** The folders of the hierarchies; beside those of version 1 there may be an empty one of version 2. */
 async function hierarchies(): Promise<readonly string[]> {
   if (isUnified()) return [MOUNT];
   const mounts = (await readFile("/proc/self/mounts", "utf8")).split("\n").map((line) => line.split(" "));
-  return mounts.filter(([, , type]) => type === "cgroup").map(([, folder = ""]) => folder);
+  return mounts.filter(([, , type]) => type === "cgroup" || type === "cgroup2").map(([, folder = ""]) => folder);
 }
 
 /** Makes the cgroup and returns the `cgroup.procs` files a process of the cluster has to be written to. */

@@ -4,6 +4,7 @@ import { pause, run } from "./process.js";
 
 const END_LIMIT_MS = 30_000;
 const STEP_MS = 200;
+const CLEANUP = { isCleanup: true } as const;
 
 /** A loop device and what it stands on, as losetup names them. */
 export interface LoopDevice {
@@ -19,7 +20,7 @@ async function fileSystems(pid: number | "self"): Promise<readonly string[]> {
 }
 
 async function attached(): Promise<readonly LoopDevice[]> {
-  const text = await run("losetup", ["--list", "--json", "--output", "NAME,BACK-FILE,BACK-MAJ:MIN"]);
+  const text = await run("losetup", ["--list", "--json", "--output", "NAME,BACK-FILE,BACK-MAJ:MIN"], CLEANUP);
   return text.trim() === "" ? [] : (JSON.parse(text) as { loopdevices: readonly LoopDevice[] }).loopdevices;
 }
 
@@ -59,7 +60,7 @@ export async function detachLoopDevices(devices: readonly LoopDevice[]): Promise
   for (let waitedMs = 0; waitedMs < END_LIMIT_MS; waitedMs += STEP_MS) {
     const names = await stillAttached(devices);
     if (names.length === 0) return;
-    for (const name of names) await run("losetup", ["-d", name]).catch(() => undefined);
+    for (const name of names) await run("losetup", ["-d", name], CLEANUP).catch(() => undefined);
     await pause(STEP_MS);
   }
 }

@@ -1,5 +1,4 @@
 /** Brings up the e2e cluster, runs what is asked for in it, and ends it: see scripts/e2e. */
-import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { makeCertificates } from "./certificates.js";
@@ -8,7 +7,7 @@ import { describeCluster } from "./description.js";
 import { driverArchive, importBaseImages, importImages, sidecarArchives, workloadArchive } from "./images.js";
 import { PATHS } from "./layout.js";
 import { startContainerd, startNode } from "./node.js";
-import { progress } from "./process.js";
+import { interrupt, progress, runInForeground } from "./process.js";
 import { ensureClusterPrograms, type ClusterPrograms } from "./programs.js";
 import { isAlive, makeSandbox, readRecord, writeRecord } from "./sandbox.js";
 import { ensureSidecars } from "./sidecars.js";
@@ -58,11 +57,7 @@ async function renewImage(): Promise<void> {
 async function use(runner: Runner, args: readonly string[]): Promise<number> {
   const program = RUNNERS[runner];
   if (!existsSync(program)) throw new Error(`${program} is missing: this checkout has no ${runner} run`);
-  const child = spawn(process.execPath, ["--import", "tsx", program, ...args], { stdio: "inherit" });
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (code) => resolve(code ?? 1));
-  });
+  return runInForeground(process.execPath, ["--import", "tsx", program, ...args]);
 }
 
 /** Everything: up, the run, and down again, however the run ends. */
@@ -110,30 +105,16 @@ async function main(mode: string, args: readonly string[]): Promise<number> {
   }
 }
 
-const ending = { isEnding: false };
 const [mode = "scenarios", ...args] = process.argv.slice(2);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.on(signal, () => {
-    if (ending.isEnding) return;
-    ending.isEnding = true;
     console.error(`${signal}: ending`);
-    // A cluster that was left running on purpose is not ended because somebody stopped looking at it.
-    const last = ["run", "image", "dry-run"].includes(mode) ? Promise.resolve() : endCluster();
-    last.then(
-      () => process.exit(130),
-      (error: unknown) => {
-        console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
-        process.exit(1);
-      },
-    );
+    interrupt();
   });
 }
 try {
-  const exitCode = await main(mode, args);
-  if (!ending.isEnding) process.exit(exitCode);
+  process.exit(await main(mode, args));
 } catch (error) {
-  if (!ending.isEnding) {
-    console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
-    process.exit(1);
-  }
+  console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
+  process.exit(1);
 }

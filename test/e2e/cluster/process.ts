@@ -1,4 +1,4 @@
-import { spawn, type SpawnOptions } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { open, readFile } from "node:fs/promises";
 
 const started = process.hrtime.bigint();
@@ -16,21 +16,54 @@ export function pause(ms: number): Promise<void> {
   });
 }
 
+const running = new Set<ChildProcess>();
+let isInterrupted = false;
+
+/**
+ * Ends the programs that are waited for and lets no other start, so that whatever is under way fails and cleans up.
+ * What is run with `isCleanup` goes on.
+ */
+export function interrupt(): void {
+  isInterrupted = true;
+  for (const child of running) child.kill("SIGTERM");
+}
+
+function refuseWhenInterrupted(): void {
+  if (isInterrupted) throw new Error("interrupted");
+}
+
+/** Runs a program with this one's input and output; resolves with its exit code. */
+export function runInForeground(program: string, args: readonly string[]): Promise<number> {
+  refuseWhenInterrupted();
+  const child = spawn(program, args, { stdio: "inherit" });
+  running.add(child);
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => {
+      running.delete(child);
+      resolve(code ?? 1);
+    });
+  });
+}
+
 export interface RunOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
   /** Default ten minutes; then the program is killed and the call fails. */
   readonly timeoutMs?: number;
+  /** Part of cleaning up: an interruption neither stops nor prevents it. */
+  readonly isCleanup?: boolean;
 }
 
 /** Runs a program to its end and returns what it printed. Throws with its last lines when it fails. */
-export function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
-  const spawnOptions: SpawnOptions = { stdio: ["pipe", "pipe", "pipe"] };
-  if (options.cwd !== undefined) spawnOptions.cwd = options.cwd;
-  spawnOptions.env = { ...process.env, ...options.env };
-  const child = spawn(program, args, { ...spawnOptions, stdio: ["pipe", "pipe", "pipe"] });
-  return new Promise((resolve, reject) => {
+export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
+  const isCleanup = options.isCleanup ?? false;
+  if (!isCleanup) refuseWhenInterrupted();
+  const env = { ...process.env, ...options.env };
+  const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env, cwd: options.cwd });
+  if (!isCleanup) running.add(child);
+  return new Promise<string>((resolve, reject) => {
     const output: string[] = [];
     const errors: string[] = [];
     const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 600_000);
@@ -42,6 +75,7 @@ export function run(program: string, args: readonly string[], options: RunOption
     });
     child.on("close", (code, signal) => {
       clearTimeout(timer);
+      running.delete(child);
       if (code === 0) resolve(output.join(""));
       else {
         const last = lastLines(errors.join("") || output.join(""), 15);
@@ -82,6 +116,7 @@ export async function startInBackground(
   command: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<Background> {
+  refuseWhenInterrupted();
   const [program = "", ...args] = command;
   const file = await open(log, "a");
   const child = spawn(program, args, {
@@ -110,6 +145,7 @@ export async function waitFor(
   const deadline = process.hrtime.bigint() + BigInt(limitMs) * 1_000_000n;
   for (;;) {
     if (await probe().catch(() => false)) return;
+    refuseWhenInterrupted();
     const dead = needed.find((component) => component.ended() !== undefined);
     const isLate = process.hrtime.bigint() > deadline;
     if (dead !== undefined || isLate) {

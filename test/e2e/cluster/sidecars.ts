@@ -51,8 +51,6 @@ const SOURCES: readonly Source[] = [
   source("csi-provisioner", "external-provisioner", "/v6", VERSIONS.provisioner),
   source("csi-attacher", "external-attacher", "/v4", VERSIONS.attacher),
   source("csi-resizer", "external-resizer", "/v2", VERSIONS.resizer),
-  source("csi-snapshotter", "external-snapshotter", "/v8", VERSIONS.snapshotter),
-  source("snapshot-controller", "external-snapshotter", "/v8", VERSIONS.snapshotter),
   source("csi-node-driver-registrar", "node-driver-registrar", "", VERSIONS.registrar, true),
   source("livenessprobe", "livenessprobe", "", VERSIONS.livenessprobe, true),
 ];
