@@ -132,7 +132,9 @@ describeWithHelm("security of what is installed", () => {
       );
       expect(privileged.map(({ name }) => name).sort()).toEqual(PRIVILEGED);
       for (const { container } of privileged) {
-        expect(at(container, "command{--bounding-set}")).toMatch(/^-all(,\+(sys_admin|sys_resource|ipc_lock))+$/);
+        expect(at(container, "command{--bounding-set}")).toMatch(
+          /^-all(,\+(sys_admin|sys_resource|dac_read_search|ipc_lock))+$/,
+        );
         expect(asList(container["command"])).toEqual(expect.arrayContaining(["--inh-caps=-all", "--no-new-privs"]));
       }
     });

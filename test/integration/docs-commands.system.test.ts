@@ -21,7 +21,15 @@ const START_TIMEOUT_MS = 30_000;
 const HAWSER = ["dataplane", "node", "controller", "target", "all-in-one"];
 const HAWSERCTL = ["discover", "luns", "nbd-serve", "volumes", "sessions", "bench", "selftest"];
 /** Flags of other programs and of our scripts. */
-const OTHER_FLAGS = new Set(["--selectProjects", "--runInBand", "--testPathPatterns", "--list", "--help"]);
+const CLUSTER_FLAGS = ["--namespace", "--install", "--set", "--selector", "--field-selector", "--v"];
+const OTHER_FLAGS = new Set([
+  "--selectProjects",
+  "--runInBand",
+  "--testPathPatterns",
+  "--list",
+  "--help",
+  ...CLUSTER_FLAGS,
+]);
 
 const TARGET = `node dist/main.js target --store memory --portal ${DOCUMENTED_PORTAL} --volume disk1=1Gi`;
 const LUNS = `node dist/hawserctl.js luns --portal ${DOCUMENTED_PORTAL} --target iqn.2026-11.dev.hawser:disk1`;
@@ -87,11 +95,36 @@ const isPackageScript: Runner = (command) => {
   return Promise.resolve();
 };
 
+/** What needs a cluster is run by the end-to-end tests: here, the files and values it names are there. */
+const isForCluster: Runner = (command) => {
+  for (const [path] of command.matchAll(/\b(charts|deploy)\/\S+/g)) accessSync(join(process.cwd(), path));
+  const values = readPage("docs/values.md");
+  for (const [, name = ""] of command.matchAll(/--set ([A-Za-z.]+)/g)) expect(values).toContain(`\`${name}\``);
+  return Promise.resolve();
+};
+
+/** The commands of docs/install.md. */
+const INSTALL = "helm upgrade --install hawser charts/hawser --namespace hawser";
+const clusterCommands = [
+  "kubectl create namespace hawser",
+  "kubectl label namespace hawser pod-security.kubernetes.io/enforce=privileged",
+  INSTALL,
+  `${INSTALL} --set storage.enabled=true --set storageClasses[0].name=hawser`,
+  "helm test hawser --namespace hawser",
+  "kubectl apply -f deploy/kubernetes/hawser.yaml",
+  "kubectl --namespace hawser delete pod --selector app.kubernetes.io/component=dataplane --field-selector spec.nodeName=worker-1",
+  "helm uninstall hawser --namespace hawser",
+];
+
 /** How each command of the documentation is run here. A new one needs an entry. */
 const runners: Readonly<Record<string, Runner>> = {
   "scripts/quickstart": isScript,
   "scripts/test": isScript,
   "scripts/bench --write": isScript,
+  "scripts/image": isScript,
+  "scripts/image --check": isScript,
+  ...Object.fromEntries(clusterCommands.map((command) => [command, isForCluster])),
+  "npx jest --selectProjects system --runInBand test/helm": selectsTests,
   [TARGET]: startsAndStops,
   [`node dist/hawserctl.js discover --portal ${DOCUMENTED_PORTAL}`]: prints(/iqn\.2026-11\.dev\.hawser:disk1 .*13500/),
   [`node dist/hawserctl.js bench --portal ${DOCUMENTED_PORTAL} --target iqn.2026-11.dev.hawser:disk1 --rw randread --bs 4k`]:
@@ -175,7 +208,7 @@ describeNeeding([join(process.cwd(), "dist", "main.js")], "documented commands, 
     const helps = await Promise.all([
       ...HAWSER.map((name) => succeeding(`node dist/main.js ${name} --help`)),
       ...HAWSERCTL.map((name) => succeeding(`node dist/hawserctl.js ${name} --help`)),
-      ...["quickstart", "test", "bench"].map((name) => succeeding(`scripts/${name} --help`)),
+      ...["quickstart", "test", "bench", "image", "e2e"].map((name) => succeeding(`scripts/${name} --help`)),
     ]);
     const known = new Set(helps.flatMap(({ stdout }) => stdout.match(/--[a-z][a-z-]*/g) ?? []));
     const strange = documentationPages().flatMap((page) =>

@@ -4,8 +4,6 @@
   mountPath: /run/hawser
 - name: state
   mountPath: /var/lib/hawser
-- name: tmp
-  mountPath: /tmp
 {{- end -}}
 
 {{- define "hawser.nodeFolderVolumes" -}}
@@ -17,6 +15,4 @@
   hostPath:
     path: /var/lib/hawser
     type: DirectoryOrCreate
-- name: tmp
-  emptyDir: {}
 {{- end -}}
