@@ -131,7 +131,8 @@ export function dataplaneCommand(runtime: Runtime): Command {
 
 async function runDataplane(options: DataplaneOptions, runtime: Runtime): Promise<void> {
   const logger = runtime.logger("dataplane", options.logLevel);
-  await preflight(options, await protectFromReclaim(runtime), runtime, logger);
+  const protections = await protectFromReclaim(runtime);
+  await preflight(options, protections, runtime, logger);
   const health = new DataplaneHealth(options, runtime, logger);
   await health.start();
   try {
@@ -151,6 +152,9 @@ async function runDataplane(options: DataplaneOptions, runtime: Runtime): Promis
       { ...corePorts(runtime, logger), dialer: new TcpDialer(runtime) },
     );
     health.manager = dataplane.manager;
+    for (const { measure, reason } of protections) {
+      if (reason !== "") dataplane.manager.noteNode("protection-missing", measure, `${measure}: ${reason}`);
+    }
     await untilAborted(runtime.signal);
     health.manager = undefined;
     await dataplane.stop();
