@@ -15,13 +15,14 @@ RUN --mount=type=secret,id=extra-ca,target=/run/extra-ca.pem \
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 RUN npm run build
-RUN npm sbom --omit=dev --sbom-format=cyclonedx >/npm-sbom.json && npm prune --omit=dev --no-progress
-COPY scripts/lib/image-prune.mjs scripts/lib/
+RUN npm prune --omit=dev --no-progress
+COPY scripts/lib/image-prune.mjs scripts/lib/image-sbom.mjs scripts/lib/
 COPY LICENSE ./
 COPY proto ./proto
 RUN mkdir -p /image/opt/hawser /image/usr/local/bin \
  && cp -a package.json LICENSE proto dist node_modules /image/opt/hawser/ \
  && node scripts/lib/image-prune.mjs /image/opt/hawser \
+ && node scripts/lib/image-sbom.mjs npm /image/opt/hawser /npm.json \
  && ln -s ../../../opt/hawser/dist/main.js /image/usr/local/bin/hawser \
  && ln -s ../../../opt/hawser/dist/hawserctl.js /image/usr/local/bin/hawserctl
 
@@ -35,9 +36,9 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       libnbd-bin fuse3 e2fsprogs xfsprogs btrfs-progs util-linux mount kmod
 COPY scripts/lib/image-system.mjs scripts/lib/image-sbom.mjs /build/
-COPY --from=build /npm-sbom.json /build/
+COPY --from=build /npm.json /build/
 RUN node /build/image-system.mjs / \
- && node /build/image-sbom.mjs / /build/npm-sbom.json /usr/share/hawser/sbom.cdx.json \
+ && node /build/image-sbom.mjs all / /build/npm.json /usr/share/hawser/sbom.cdx.json \
  && rm -rf /build
 
 # Copied into an empty image, so that what the stages above deleted takes no room in a layer below.

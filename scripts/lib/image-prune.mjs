@@ -55,6 +55,17 @@ rmSync(join(root, "node_modules", ".bin"), { recursive: true, force: true });
 prune(join(root, "node_modules"), true);
 prune(join(root, "dist"), false);
 
+/** Packages of nothing but types are left with their papers. */
+function hasCode(folder) {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" }).some(
+    (path) => /\.(js|cjs|mjs|node|wasm|json)$/.test(path) && path !== "package.json",
+  );
+}
+for (const folder of [...packagesBelow(join(root, "node_modules"))].reverse()) {
+  if (!hasCode(folder)) rmSync(folder, { recursive: true });
+}
+prune(join(root, "node_modules"), true);
+
 /** Modes do not depend on the umask of a checkout or of npm. */
 function normaliseModes(folder) {
   chmodSync(folder, 0o755);

@@ -1,15 +1,17 @@
-// Writes what is in the image as CycloneDX 1.5: `node image-sbom.mjs ROOT NPM_SBOM OUTPUT`. The npm half comes from
-// `npm sbom`, the Debian half from dpkg's database and the copyright files. The same system gives the same bytes.
+// Lists what is in the image, as CycloneDX 1.5. The same system gives the same bytes.
+//   node image-sbom.mjs npm APPLICATION OUTPUT           the application and its npm packages, from their package.json
+//   node image-sbom.mjs all ROOT NPM_PART OUTPUT         that, Node.js, and the Debian packages of ROOT, from dpkg's
+//                                                        database and the copyright files
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-const [root, npmPath, outputPath] = process.argv.slice(2);
-if (outputPath === undefined) {
-  console.error("error: arguments are missing: give ROOT, the file that npm sbom wrote, and the output file");
+const [command, root, ...paths] = process.argv.slice(2);
+if (!(command === "npm" && paths.length === 1) && !(command === "all" && paths.length === 2)) {
+  console.error("error: wrong arguments; use `npm APPLICATION OUTPUT` or `all ROOT NPM_PART OUTPUT`");
   process.exit(1);
 }
-
+const outputPath = paths.at(-1);
 /** Short names of licences in a machine-readable copyright file (DEP 5); none when it is not one. */
 function licencesOf(name) {
   let text;
@@ -51,40 +53,60 @@ function distribution() {
   return `debian-${/^VERSION_ID="?([0-9.]+)"?$/m.exec(release)?.[1] ?? "unknown"}`;
 }
 
-const npm = JSON.parse(readFileSync(npmPath, "utf8"));
-const node = {
-  type: "application",
-  "bom-ref": `pkg:generic/node@${process.versions.node}`,
-  name: "node",
-  version: process.versions.node,
-  purl: `pkg:generic/node@${process.versions.node}`,
-  licenses: [{ license: { id: "MIT" } }],
-};
-/** What npm says about where it found a package is about the build, not about the package. */
-const npmComponents = npm.components.map(({ properties, ...component }) => component);
+/** Folders of packages below a node_modules folder, nested ones too. */
+function* packagesBelow(modules) {
+  for (const entry of readdirSync(modules, { withFileTypes: true })) {
+    if (!entry.isDirectory() || entry.name.startsWith(".")) continue;
+    const path = join(modules, entry.name);
+    const folders = entry.name.startsWith("@") ? readdirSync(path).map((name) => join(path, name)) : [path];
+    for (const folder of folders) {
+      yield folder;
+      if (existsSync(join(folder, "node_modules"))) yield* packagesBelow(join(folder, "node_modules"));
+    }
+  }
+}
+
+function npmComponent(folder, type) {
+  const { name, version, license, licenses } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const purl = `pkg:npm/${name.replace("@", "%40")}@${version}`;
+  // Old packages have a list, or an object with a type.
+  const named = [license ?? licenses ?? []].flat().map((one) => (typeof one === "string" ? one : one.type));
+  const found = named.map((one) => (/ (OR|AND|WITH) /.test(one) ? { expression: one } : { license: { id: one } }));
+  return { type, "bom-ref": purl, name, version, purl, licenses: found };
+}
+
 const byReference = (a, b) => (a["bom-ref"] < b["bom-ref"] ? -1 : 1);
-const components = [node, ...debianComponents(), ...npmComponents].sort(byReference);
-const dependencies = (npm.dependencies ?? [])
-  .map(({ ref, dependsOn = [] }) => ({ ref, dependsOn: [...dependsOn].sort() }))
-  .sort((a, b) => (a.ref < b.ref ? -1 : 1));
-const { properties, ...application } = npm.metadata.component;
-const body = {
-  bomFormat: "CycloneDX",
-  specVersion: "1.5",
-  version: 1,
-  metadata: { component: application },
-  components,
-  dependencies,
-};
-// A serial number identifies one document: made from the content, so that the same content has the same one.
-const hash = createHash("sha256").update(JSON.stringify(body)).digest("hex");
-const serial = [
-  hash.slice(0, 8),
-  hash.slice(8, 12),
-  `5${hash.slice(13, 16)}`,
-  `8${hash.slice(17, 20)}`,
-  hash.slice(20, 32),
-];
+
+/** The same package may be there more than once. */
+function unique(components) {
+  return [...new Map(components.map((one) => [one["bom-ref"], one])).values()].sort(byReference);
+}
+
+function npmPart() {
+  const components = [...packagesBelow(join(root, "node_modules"))].map((folder) => npmComponent(folder, "library"));
+  return { application: npmComponent(root, "application"), components: unique(components) };
+}
+
+function wholeDocument() {
+  const { application, components } = JSON.parse(readFileSync(paths[0], "utf8"));
+  const version = process.versions.node;
+  const purl = `pkg:generic/node@${version}`;
+  const licenses = [{ license: { id: "MIT" } }];
+  const node = { type: "application", "bom-ref": purl, name: "node", version, purl, licenses };
+  const body = {
+    ...{ bomFormat: "CycloneDX", specVersion: "1.5", version: 1 },
+    metadata: { component: application },
+    components: unique([node, ...debianComponents(), ...components]),
+  };
+  // A serial number identifies one document: made from the content, so that the same content has the same one.
+  const hash = createHash("sha256").update(JSON.stringify(body)).digest("hex");
+  const serial = [
+    ...[hash.slice(0, 8), hash.slice(8, 12), `5${hash.slice(13, 16)}`, `8${hash.slice(17, 20)}`, hash.slice(20, 32)],
+  ];
+  console.log(`listed ${body.components.length} components`);
+  return { serialNumber: `urn:uuid:${serial.join("-")}`, ...body };
+}
+
+const document = command === "npm" ? npmPart() : wholeDocument();
 mkdirSync(dirname(outputPath), { recursive: true });
-writeFileSync(outputPath, `${JSON.stringify({ serialNumber: `urn:uuid:${serial.join("-")}`, ...body }, null, 1)}\n`);
-console.log(`listed ${components.length} components`);
+writeFileSync(outputPath, `${JSON.stringify(document, null, 1)}\n`);

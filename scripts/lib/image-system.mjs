@@ -46,7 +46,7 @@ const uselessPaths = [
   // Node.js without its package managers, headers and papers but the licence.
   ...["usr/local/lib/node_modules", "usr/local/bin/npm", "usr/local/bin/npx", "usr/local/bin/corepack"],
   ...["usr/local/bin/yarn", "usr/local/bin/yarnpkg", "usr/local/bin/docker-entrypoint.sh", "usr/local/include"],
-  ...["usr/local/share/doc", "usr/local/share/man", "usr/local/CHANGELOG.md", "usr/local/README.md"],
+  ...["usr/local/share/doc", "usr/local/share/man", "usr/local/man", "usr/local/CHANGELOG.md", "usr/local/README.md"],
 ];
 
 const at = (path) => join(root, path);
@@ -214,6 +214,10 @@ removePackages(
   kept,
 );
 for (const path of uselessPaths) rmSync(at(path), { recursive: true, force: true });
+// What Python compiled at installation is in no package's list.
+for (const entry of readdirSync(at("usr/lib"))) {
+  if (/^python3/.test(entry) && !existsSync(at("usr/bin/python3"))) rmSync(at(`usr/lib/${entry}`), { recursive: true });
+}
 for (const entry of readdirSync(at("opt")))
   if (entry.startsWith("yarn")) rmSync(at(`opt/${entry}`), { recursive: true });
 removeBroken();
