@@ -147,6 +147,10 @@ function checkFlags(flags: readonly string[]): readonly string[] {
     if (flag === "" || flag.startsWith("-") || flag.length > 1024 || /[\x00-\x1f\x7f]/.test(flag)) {
       throw invalid(`volume_capability: mount flag ${JSON.stringify(flag.slice(0, 64))} is none`);
     }
+    // SELinux contexts come in quotes, since they may have commas.
+    if (flag.includes('"') && !/^[^",]+="[^"]*"$/.test(flag)) {
+      throw invalid(`volume_capability: mount flag ${JSON.stringify(flag.slice(0, 64))} has quotes that do not match`);
+    }
   }
   return flags;
 }

@@ -132,8 +132,11 @@ export class LinuxMounter implements Mounter {
     const existing = await this.find(target);
     if (existing !== undefined) return acceptExistingBind(existing, request);
     const source = checkPath(request.source);
-    const flags = [...(request.options ?? []), ...(request.isReadOnly === true ? ["ro"] : [])];
-    checkOptions(flags);
+    const options = request.options ?? [];
+    checkOptions(options);
+    // A context is the file system's, set when that was mounted; a bind mount has none of its own.
+    const own = options.filter((option) => !CONTEXT_OPTION.test(option));
+    const flags = [...own, ...(request.isReadOnly === true ? ["ro"] : [])];
     await this.#mountProgram(["--bind", "--", source, target], `bind ${source} to ${target}`, signal);
     try {
       // A bind mount takes over its source's flags; its own can only be given in a second step.
@@ -310,13 +313,21 @@ async function resolvePath(path: string): Promise<string> {
   }
 }
 
-function joinOptions(options: readonly string[]): string {
+/** Options as mount(8) takes them after -o. HostError HOST_MOUNT_OPTION_INVALID for what would be read as another. */
+export function joinOptions(options: readonly string[]): string {
   checkOptions(options);
   return options.join(",");
 }
 
+/** SELinux contexts, whose categories have commas; the kubelet puts them in quotes, and mount(8) takes them so. */
+const CONTEXT_OPTION = /^(?:context|fscontext|defcontext|rootcontext)=/;
+const QUOTED_OPTION = /^(?:context|fscontext|defcontext|rootcontext)="[^"\s\\]+"$/;
+
 function checkOptions(options: readonly string[]): void {
-  const bad = options.find((option) => option === "" || /[,\s\\]/.test(option));
+  const bad = options.find((option) => option === "" || (/[,\s\\"]/.test(option) && !QUOTED_OPTION.test(option)));
   if (bad === undefined) return;
-  throw new HostError("HOST_MOUNT_OPTION_INVALID", `${JSON.stringify(bad)} is not a mount option`);
+  const remedy = bad.includes('"')
+    ? '; only context, fscontext, defcontext and rootcontext take a value in quotes, closed at its end: context="…"'
+    : "";
+  throw new HostError("HOST_MOUNT_OPTION_INVALID", `${JSON.stringify(bad)} is not a mount option${remedy}`);
 }

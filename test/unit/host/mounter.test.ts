@@ -1,6 +1,6 @@
 import type { RunCommand } from "../../../src/host/exec.js";
 import { HostError } from "../../../src/host/errors.js";
-import { LinuxMounter } from "../../../src/host/mounter.js";
+import { joinOptions, LinuxMounter } from "../../../src/host/mounter.js";
 
 const line = (id: number, parent: number, mountPoint: string, options = "rw", superOptions = "rw"): string =>
   `${id} ${parent} 0:99 / ${mountPoint} ${options} - tmpfs none ${superOptions}\n`;
@@ -76,6 +76,35 @@ describe("LinuxMounter", () => {
   it("refuses options that would smuggle others in", async () => {
     const { mounter, calls } = fakeMounter([]);
     const request = { source: "/", target: "/nowhere", options: ["noexec,suid"] };
+    await expect(mounter.bindMount(request)).rejects.toMatchObject({ code: "HOST_MOUNT_OPTION_INVALID" });
+    expect(calls).toEqual([]);
+  });
+
+  it.each(["context", "fscontext", "defcontext", "rootcontext"])(
+    "passes a quoted %s on as it is, and to no bind mount",
+    async (key) => {
+      const option = `${key}="system_u:object_r:container_file_t:s0:c10,c20"`;
+      expect(joinOptions([option, "noexec"])).toBe(`${option},noexec`);
+      const { mounter, calls } = fakeMounter([]);
+      const request = { source: "/", target: "/nowhere", options: [option, "noexec"] };
+      // The table never shows the mount, so it fails in the end; what mount(8) was given is what counts.
+      await expect(mounter.bindMount(request)).rejects.toMatchObject({ code: "HOST_MOUNT_FAILED" });
+      expect(calls).toEqual(["mount --bind -- / /nowhere", "mount -o remount,bind,noexec -- /nowhere"]);
+    },
+  );
+
+  it.each([
+    'context="a:b:c10,c20',
+    'context=a"b',
+    'context="a"b"',
+    'context="a",suid',
+    'context=""',
+    'errors="remount-ro,suid"',
+    'context="a b"',
+    "context=a:c10,c20",
+  ])("refuses %s", async (option) => {
+    const { mounter, calls } = fakeMounter([]);
+    const request = { source: "/", target: "/nowhere", options: [option] };
     await expect(mounter.bindMount(request)).rejects.toMatchObject({ code: "HOST_MOUNT_OPTION_INVALID" });
     expect(calls).toEqual([]);
   });
