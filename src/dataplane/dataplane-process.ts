@@ -16,6 +16,7 @@ import { loadNodeIdentity } from "./node-key.js";
 import type { DeviceBinder, VolumeConnector } from "./ports.js";
 import { FileRecordStore } from "./record-store.js";
 import { DataplaneServer } from "./server.js";
+import { lockState } from "./state-lock.js";
 import { VolumeManager } from "./volume-manager.js";
 
 /** A random id the kernel makes at every boot. */
@@ -75,8 +76,23 @@ export async function startDataplane(
   options: DataplaneProcessOptions,
   dependencies: DataplaneProcessDependencies,
 ): Promise<DataplaneProcess> {
-  const { clock, random, logger } = dependencies;
   await prepareDirectories(options);
+  // First of all: whoever has the lock is the only one, and only then may anything be taken over.
+  const unlock = await lockState(options.stateDirectory);
+  try {
+    return await startAlone(options, dependencies, unlock);
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+async function startAlone(
+  options: DataplaneProcessOptions,
+  dependencies: DataplaneProcessDependencies,
+  unlock: () => Promise<void>,
+): Promise<DataplaneProcess> {
+  const { clock, random, logger } = dependencies;
   const { nodeId, initiatorName, keyPair } = await loadNodeIdentity(options, dependencies);
   const manager = new VolumeManager(
     {
@@ -96,8 +112,7 @@ export async function startDataplane(
     },
   );
   const server = new DataplaneServer(options, { api: manager, clock, logger });
-  // The socket first: whoever has it is the only one, and only then may sessions be taken over. Calls that come before
-  // the records are read wait for them.
+  // The socket before the sessions: it too has one owner. Calls that come before the records are read wait for them.
   await server.start();
   try {
     await manager.start();
@@ -108,9 +123,10 @@ export async function startDataplane(
   logger.info("dataplane is ready", { nodeId, socketPath: options.socketPath });
   let stopping: Promise<void> | undefined;
   const stop = async (): Promise<void> => {
-    // The socket last, for the same reason.
+    // In the opposite order, for the same reason.
     await manager.stop();
     await server.close();
+    await unlock();
     logger.info("dataplane has stopped");
   };
   return { manager, nodeId, initiatorName, stop: () => (stopping ??= stop()) };

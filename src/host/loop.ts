@@ -113,16 +113,29 @@ export async function removeLoop(index: number): Promise<void> {
 
 export interface LoopDevice {
   readonly index: number;
-  /** As the kernel shows it; ` (deleted)` at the end when the name is gone. */
+  /**
+   * As the kernel shows it; ` (deleted)` at the end when the name is gone, `/` alone when the mount that the file was
+   * on went away with its mount namespace.
+   */
   readonly backingPath: string;
+  /** Another one each time a device of this index gets a backing file, for as long as the host runs; Linux 5.15. */
+  readonly sequence: string;
 }
 
 /** Loop devices that have a backing file. */
 export async function listLoops(): Promise<readonly LoopDevice[]> {
   const names = (await readdir("/sys/block").catch(() => [])).filter((name) => /^loop\d+$/.test(name));
   const loops = names.map(async (name) => {
-    const backingPath = await readFile(`/sys/block/${name}/loop/backing_file`, "utf8").catch(() => "");
-    return { index: Number(name.slice("loop".length)), backingPath: backingPath.trimEnd() };
+    const [backingPath, sequence] = await Promise.all([
+      readFile(`/sys/block/${name}/loop/backing_file`, "utf8").catch(() => ""),
+      loopSequence(Number(name.slice("loop".length))),
+    ]);
+    return { index: Number(name.slice("loop".length)), backingPath: backingPath.trimEnd(), sequence };
   });
   return (await Promise.all(loops)).filter((loop) => loop.backingPath !== "");
+}
+
+/** The sequence number of a loop device as it is now; empty where the kernel has none. */
+export async function loopSequence(index: number): Promise<string> {
+  return (await readFile(`/sys/block/loop${index}/diskseq`, "utf8").catch(() => "")).trim();
 }

@@ -6,7 +6,7 @@ import type { BlockDevice } from "../block/device.js";
 import { deviceHolders } from "../host/device-holders.js";
 import { HostError } from "../host/errors.js";
 import { blockNumbers, type BlockNumbers } from "../host/kernel-nbd.js";
-import { createLoop, listLoops, removeLoop, resizeLoop } from "../host/loop.js";
+import { createLoop, listLoops, loopSequence, removeLoop, resizeLoop, type LoopDevice } from "../host/loop.js";
 import { NbdFuse, removeFuseFile } from "../host/nbdfuse.js";
 import { UnixListener } from "../transport/unix.js";
 import { refuseHeld, type BindDependencies, type BindOptions, type BoundDevice } from "./bound-device.js";
@@ -18,6 +18,7 @@ import { NbdServer } from "./server.js";
  *   backend-id   the backend id in full
  *   socket       our NBD server
  *   disk         the file that nbdfuse shows; /dev/loopN is over it
+ *   loop         N and its sequence number: in a container, the name of the loop device's file goes away with us
  */
 
 const FOLDER_PREFIX = "fuse-";
@@ -133,6 +134,7 @@ export async function bindFuseDevice(
       isReadOnly: device.info.isReadOnly,
     });
     undo.push(() => removeLoop(loopIndex));
+    await writeFile(join(folder, "loop"), `${loopIndex} ${await loopSequence(loopIndex)}`, { mode: 0o600 });
     const numbers = await blockNumbers(`loop${loopIndex}`);
     return new FuseBoundDevice({ folder, server, fuse, loopIndex }, numbers, dependencies);
   } catch (error) {
@@ -157,8 +159,7 @@ export async function discardFuseDevice(
   const names = await readdir(folder).catch(() => undefined);
   if (names === undefined) return false;
   const filePath = join(folder, "disk");
-  const loops = (await listLoops()).filter((loop) => loop.backingPath.startsWith(filePath));
-  for (const { index } of loops) {
+  for (const { index } of await loopsOf(folder, await listLoops())) {
     const devicePath = `/dev/loop${index}`;
     refuseHeld(devicePath, await deviceHolders({ devicePath, ...(await blockNumbers(`loop${index}`)) }));
     await removeLoop(index);
@@ -166,6 +167,19 @@ export async function discardFuseDevice(
   await removeFuseFile(filePath, dependencies.clock);
   await rm(folder, { recursive: true, force: true });
   return true;
+}
+
+/**
+ * The loop devices over the file of this folder: by the file's name, or, when that went away with the mount namespace of
+ * the process that made it, by what that process noted. The sequence number tells it from every later device.
+ */
+async function loopsOf(folder: string, loops: readonly LoopDevice[]): Promise<readonly LoopDevice[]> {
+  const noted = await readFile(join(folder, "loop"), "utf8").catch(() => "");
+  const filePath = join(folder, "disk");
+  return loops.filter(({ index, sequence, backingPath }) => {
+    if (backingPath === filePath || backingPath.startsWith(`${filePath} `)) return true;
+    return backingPath === "/" && sequence !== "" && noted === `${index} ${sequence}`;
+  });
 }
 
 /** Fuse devices under a runtime directory, served or left behind. */
@@ -177,7 +191,7 @@ export async function listFuseDevices(
   const folders = names.filter((name) => name.startsWith(FOLDER_PREFIX)).map((name) => join(runtimeDirectory, name));
   return Promise.all(
     folders.map(async (folder) => {
-      const loop = loops.find(({ backingPath }) => backingPath.startsWith(join(folder, "disk")));
+      const [loop] = await loopsOf(folder, loops);
       const backendId = await readFile(join(folder, "backend-id"), "utf8").catch(() => "");
       return { devicePath: loop === undefined ? "" : `/dev/loop${loop.index}`, backendId };
     }),

@@ -25,11 +25,16 @@ export class HawserProcess {
   readonly name: string;
   readonly logPath: string;
   readonly #args: readonly string[];
+  readonly #starter: readonly string[];
   readonly #socketPath: string;
   #child: ChildProcess | undefined;
 
-  constructor(name: string, options: { args: readonly string[]; socketPath: string; logPath: string }) {
+  constructor(
+    name: string,
+    options: { args: readonly string[]; starter?: readonly string[]; socketPath: string; logPath: string },
+  ) {
     this.name = name;
+    this.#starter = options.starter ?? [];
     this.logPath = options.logPath;
     this.#args = options.args;
     this.#socketPath = options.socketPath;
@@ -51,7 +56,8 @@ export class HawserProcess {
   /** Starts it (again) and waits until its socket answers. */
   async start(): Promise<void> {
     const log = openSync(this.logPath, "a");
-    const child = spawn(process.execPath, [PROGRAM, this.name, ...this.#args], { stdio: ["ignore", log, log] });
+    const [file = "", ...args] = [...this.#starter, process.execPath, PROGRAM, this.name, ...this.#args];
+    const child = spawn(file, args, { stdio: ["ignore", log, log] });
     closeSync(log);
     this.#child = child;
     const deadlineMs = Date.now() + START_TIMEOUT_MS;
@@ -105,6 +111,9 @@ export interface HawserHostOptions {
   /** Where the temporary directory is made; default the system's. */
   readonly parent?: string;
   readonly dataplaneArgs?: readonly string[];
+  /** A program that becomes the process (unshare, setpriv), with its arguments. */
+  readonly dataplaneStarter?: readonly string[];
+  readonly nodeStarter?: readonly string[];
   /** Flags of the node, given the temporary directory. */
   readonly nodeArgs?: (directory: string) => readonly string[];
   /** Which backend the controller has, with its flags; default the static one. */
@@ -133,16 +142,26 @@ export class HawserHost {
     this.controller = this.#define("controller", logLevel, [
       ...["--endpoint", `unix://${this.socketPath("controller")}`, ...controllerArgs],
     ]);
-    this.dataplane = this.#define("dataplane", logLevel, [
-      ...["--socket", this.socketPath("dataplane"), "--runtime-dir", join(this.directory, "run")],
-      ...state,
-      ...dataplaneArgs,
-    ]);
-    this.node = this.#define("node", logLevel, [
-      ...["--endpoint", `unix://${this.socketPath("node")}`, "--dataplane", this.socketPath("dataplane")],
-      ...state,
-      ...(options.nodeArgs?.(this.directory) ?? []),
-    ]);
+    this.dataplane = this.#define(
+      "dataplane",
+      logLevel,
+      [
+        ...["--socket", this.socketPath("dataplane"), "--runtime-dir", join(this.directory, "run")],
+        ...state,
+        ...dataplaneArgs,
+      ],
+      options.dataplaneStarter,
+    );
+    this.node = this.#define(
+      "node",
+      logLevel,
+      [
+        ...["--endpoint", `unix://${this.socketPath("node")}`, "--dataplane", this.socketPath("dataplane")],
+        ...state,
+        ...(options.nodeArgs?.(this.directory) ?? []),
+      ],
+      options.nodeStarter,
+    );
     const packageDirectory = process.cwd();
     this.dataplaneClient = new DataplaneClient({ socketPath: this.socketPath("dataplane"), packageDirectory });
   }
@@ -212,8 +231,14 @@ export class HawserHost {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  #define(name: "controller" | "node" | "dataplane", logLevel: string, args: readonly string[]): HawserProcess {
+  #define(
+    name: "controller" | "node" | "dataplane",
+    logLevel: string,
+    args: readonly string[],
+    starter: readonly string[] = [],
+  ): HawserProcess {
     return new HawserProcess(name, {
+      starter,
       args: [...args, "--log-level", logLevel],
       socketPath: this.socketPath(name),
       logPath: join(this.directory, "logs", `${name}.log`),
