@@ -229,8 +229,19 @@ describeWithHelm("what an installation says", () => {
     [
       "trial with a class",
       { ...storage, "storage.hostPath": "/srv/v", storageClasses: [{ name: "block" }] },
-      [/storageClassName: block/, /from \/srv\/v of the controller's node/, /helm test hawser --namespace hawser/],
+      [
+        /storageClassName: block/,
+        /from \/srv\/v of the controller's node/,
+        /helm test hawser --namespace hawser/,
+        /nothing keeps the controller on one node/,
+      ],
       [/There is no StorageClass/],
+    ],
+    [
+      "trial in a folder of a chosen node",
+      { ...storage, "storage.hostPath": "/srv/v", "controller.nodeSelector": { "kubernetes.io/hostname": "a" } },
+      [/from \/srv\/v of the controller's node/],
+      [/nothing keeps the controller/],
     ],
     ["rolling dataplane", { "dataplane.updateStrategy.type": "RollingUpdate" }, [], [/An upgrade never replaces/]],
   ])("%s", async (_title, values, says, not) => {

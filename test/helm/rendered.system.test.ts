@@ -6,7 +6,16 @@ import { promisify } from "node:util";
 import { chapFromSecrets } from "../../src/csi/stage-secrets.js";
 import { splitParameters } from "../../src/csi/volume-context.js";
 import { parseStaticAttributes } from "../../src/storage/static-attributes.js";
-import { at, describeWithHelm, HELM_TIMEOUT_MS, helmProgram, type JsonMap, Rendered, textOf } from "../support/helm.js";
+import {
+  asList,
+  at,
+  describeWithHelm,
+  HELM_TIMEOUT_MS,
+  helmProgram,
+  type JsonMap,
+  Rendered,
+  textOf,
+} from "../support/helm.js";
 
 const run = promisify(execFile);
 const root = join(__dirname, "..", "..");
@@ -45,6 +54,17 @@ describeWithHelm("deploy/kubernetes", () => {
     expect(rendered.text).not.toContain("helm.sh/hook");
     expect(rendered.find("CSIDriver/csi.hawser.dev")).toBeDefined();
   });
+});
+
+it("has a kustomization whose files are there and whose image is theirs", () => {
+  const folder = join("deploy", "kubernetes");
+  const [kustomization] = new Rendered(read(join(folder, "kustomization.yaml"))).objects;
+  const resources = asList(kustomization?.["resources"]).map(textOf);
+  expect(resources).toEqual(["hawser.yaml"]);
+  const text = resources.map((file) => read(join(folder, file))).join("");
+  for (const image of asList(kustomization?.["images"])) {
+    expect(text).toContain(`image: ${textOf(at(image, "name"))}:${textOf(at(image, "newTag"))}\n`);
+  }
 });
 
 describe("deploy/examples", () => {

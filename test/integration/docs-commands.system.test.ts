@@ -21,7 +21,15 @@ const START_TIMEOUT_MS = 30_000;
 const HAWSER = ["dataplane", "node", "controller", "target", "all-in-one"];
 const HAWSERCTL = ["discover", "luns", "nbd-serve", "volumes", "sessions", "bench", "selftest"];
 /** Flags of other programs and of our scripts. */
-const CLUSTER_FLAGS = ["--namespace", "--install", "--set", "--selector", "--field-selector", "--v"];
+const CLUSTER_FLAGS = [
+  "--namespace",
+  "--install",
+  "--set",
+  "--selector",
+  "--field-selector",
+  "--v",
+  "--extra-create-metadata",
+];
 const OTHER_FLAGS = new Set([
   "--selectProjects",
   "--runInBand",
