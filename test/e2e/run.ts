@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { auditedRequests, grantedPermissions, judge, type Permission } from "./proof/audit.js";
 import { SecretHunt } from "./proof/canary.js";
-import { leftoversAfterUninstall } from "./proof/leftovers.js";
+import { LoopDeviceWatch, leftoversAfterUninstall } from "./proof/leftovers.js";
 import { EXPLAINED_PERMISSIONS } from "./proof/unused-permissions.js";
 import { formatTable, writeResults, type RunResult } from "./results.js";
 import { Cluster, until } from "./scenarios/cluster.js";
@@ -37,6 +37,7 @@ class Run {
   readonly #cluster: Cluster;
   readonly #release: Release;
   readonly #hunt: SecretHunt;
+  readonly #loops = new LoopDeviceWatch();
   readonly #outcomes: Outcome[] = [];
   readonly #permissions: Permission[] = [];
 
@@ -57,6 +58,7 @@ class Run {
         const ports = { cluster: this.#cluster, release: this.#release, print };
         const plant = (secret: { name: string; text: string }): void => this.#hunt.plant(secret);
         this.#outcomes.push(await runScenario(scenario, { ...ports, plant }));
+        await this.#loops.note();
         await this.#hunt.sweep();
       }
       if (isKept) return this.#outcomes;
@@ -101,9 +103,10 @@ class Run {
 
   async #uninstall(figure: (name: string, value: string) => void): Promise<void> {
     await this.#scenariosGone();
+    await this.#loops.note();
     await this.#hunt.sweep();
     await this.#release.uninstall();
-    const { found, kept } = await leftoversAfterUninstall(this.#cluster);
+    const { found, kept } = await leftoversAfterUninstall(this.#cluster, this.#loops);
     figure("kept on the node", kept.length === 0 ? "nothing" : kept.join(" and "));
     if (found.length > 0) throw new Error(`left behind:\n${found.map((line) => `      ${line}`).join("\n")}`);
     await this.#cluster.kubectl(["delete", "namespace", RELEASE_NAMESPACE, "--wait=true"]);

@@ -1,5 +1,27 @@
+import { cgroupProcesses } from "../cluster/cgroups.js";
+import { sandboxLoopDevices, stillAttached, type LoopDevice } from "../cluster/loop-devices.js";
 import { field, until, type Cluster } from "../scenarios/cluster.js";
 import { DRIVER, PORTS, RELEASE, RELEASE_NAMESPACE } from "../scenarios/release.js";
+
+/**
+ * The loop devices of the cluster. The machine shows those of everybody, and once its file system is gone nothing tells
+ * whose a device was: so note them while they are in use.
+ */
+export class LoopDeviceWatch {
+  readonly #seen = new Map<string, LoopDevice>();
+
+  /** Notes the devices that stand on something only this cluster's processes see. */
+  async note(): Promise<void> {
+    for (const device of await sandboxLoopDevices(await cgroupProcesses())) {
+      this.#seen.set(`${device.name} ${device["back-maj:min"]}`, device);
+    }
+  }
+
+  /** Names of noted devices that are still attached to what they stood on. */
+  left(): Promise<readonly string[]> {
+    return stillAttached([...this.#seen.values()]);
+  }
+}
 
 /** What a node keeps after an uninstall, so that it is the same initiator when the driver comes back. */
 const KEPT_FILES = ["/var/lib/hawser/node.key", "/var/lib/hawser/initiator.json"];
@@ -12,12 +34,16 @@ export interface Leftovers {
 }
 
 /** Waits until nothing of the release is left in the cluster and on the node; says what still is when time is up. */
-export async function leftoversAfterUninstall(cluster: Cluster): Promise<Leftovers> {
+export async function leftoversAfterUninstall(cluster: Cluster, loops: LoopDeviceWatch): Promise<Leftovers> {
   let last: readonly string[] = [];
   try {
     await until(
       async () => {
-        last = [...(await objects(cluster)), ...(await onNode(cluster))];
+        last = [
+          ...(await objects(cluster)),
+          ...(await onNode(cluster)),
+          ...(await loops.left()).map((name) => `loop device ${name}`),
+        ];
         return last.length === 0 ? true : undefined;
       },
       { what: "the release to be gone", timeoutMs: 60_000, intervalMs: 2000 },
@@ -77,7 +103,6 @@ async function onNode(cluster: Cluster): Promise<readonly string[]> {
   const { kubeletPath } = cluster.description;
   const looks: readonly (readonly [string, string])[] = [
     ["mount", `grep -E '${DRIVER}|/run/hawser|nbdfuse' /proc/self/mountinfo | cut -d' ' -f5`],
-    ["loop device", `losetup --list --noheadings --output NAME,BACK-FILE | grep -E '/run/hawser|nbdfuse|hawser'`],
     ["iSCSI session", `ss -Htn state established '( ${ports} )'`],
     ["file", "find /run/hawser -mindepth 1 2>/dev/null"],
     [

@@ -1,6 +1,7 @@
 import { field, until, type KubeObject } from "./cluster.js";
 import { endLoad, loadedPod } from "./faults.js";
-import { claimBound, secondsSince } from "./pods.js";
+import { claim, workPod } from "./objects.js";
+import { claimBound, podReady, secondsSince } from "./pods.js";
 import { must, type Scenario, type ScenarioContext } from "./scenario.js";
 import { DRIVER } from "./release.js";
 
@@ -34,37 +35,45 @@ export const portalDown: Scenario = {
     context.figure("on the other portal after", secondsSince(firstDownAt), "s");
     const bothDownAt = Date.now();
     await cut(context, second);
-    await volumeEvent(context, "Warning");
+    await claimEvent(context, "VolumeUnreachable");
     context.figure("event after both went", secondsSince(bothDownAt), "s");
     await mend(context, first);
     await mend(context, second);
     const mendedAt = Date.now();
-    await volumeEvent(context, "Normal");
+    await claimEvent(context, "VolumeRestored");
     context.figure("event after return", secondsSince(mendedAt), "s");
     const described = await context.cluster.kubectl(["-n", context.namespace, "describe", "pvc", "load"]);
-    must(described.includes(DRIVER), "kubectl describe pvc shows no event of the driver");
+    must(described.includes("VolumeUnreachable"), "kubectl describe pvc does not show VolumeUnreachable");
+    must(described.includes("VolumeRestored"), "kubectl describe pvc does not show VolumeRestored");
     await endLoad(context, load);
   },
 };
 
 export const nodeEvents: Scenario = {
   name: "events",
-  title: "kubectl describe node says what a FUSE device does not survive",
+  title: "kubectl describe of node, claim and pod says that a FUSE device does not survive its dataplane",
   phase: "embedded",
-  timeoutMs: 60_000,
+  timeoutMs: 120_000,
   async run(context) {
-    const { nodeName } = context.cluster.description;
-    const event = await until(
-      async () => {
-        const events = await driverEvents(context, "default");
-        return events.find((found) => isAbout(found, "Node", nodeName) && /fuse/i.test(noteOf(found)));
-      },
-      { what: "an event on the node about FUSE" },
+    const { cluster, namespace } = context;
+    const image = cluster.description.images.workload;
+    await cluster.apply(
+      claim({ namespace, name: "told", size: "64Mi" }),
+      workPod({ namespace, name: "told", image, claimName: "told" }),
     );
-    context.progress(`${String(event["reason"])}: ${noteOf(event)}`);
-    const described = await context.cluster.kubectl(["describe", "node", nodeName]);
-    must(described.includes(String(event["reason"])), "kubectl describe node does not show it");
-    context.figure("reason", String(event["reason"]));
+    await podReady(context, "told");
+    const { nodeName } = cluster.description;
+    const shown: Record<string, readonly string[]> = {
+      claim: ["-n", namespace, "describe", "pvc", "told"],
+      pod: ["-n", namespace, "describe", "pod", "told"],
+      node: ["describe", "node", nodeName],
+    };
+    for (const [object, args] of Object.entries(shown)) {
+      const line = await until(async () => /.*VolumeNotRestartSafe.*/.exec(await cluster.kubectl(args))?.[0], {
+        what: `VolumeNotRestartSafe on the ${object}`,
+      });
+      context.progress(line.trim().replace(/\s+/g, " "));
+    }
   },
 };
 
@@ -72,7 +81,7 @@ export const nodeEvents: Scenario = {
 async function sessionPortal(context: ScenarioContext, handle: string): Promise<string | undefined> {
   const text = await context.release.inDataplane("hawserctl", "sessions", "-o", "json");
   const rows = JSON.parse(text) as readonly SessionRow[];
-  return rows.find((row) => row.volumeHandle === handle && row.state === "LOGGED_IN")?.portal;
+  return rows.find((row) => row.volumeHandle === handle && row.state === "ready")?.portal;
 }
 
 function rule(portal: string): readonly string[] {
@@ -100,28 +109,16 @@ async function mend(context: ScenarioContext, portal: string | undefined): Promi
   context.progress(`portal ${portal} reachable`);
 }
 
-async function driverEvents(context: ScenarioContext, namespace: string): Promise<readonly KubeObject[]> {
-  const events = await context.cluster.list("events.events.k8s.io", namespace);
-  return events.filter((event) => event["reportingController"] === DRIVER);
-}
-
-function noteOf(event: KubeObject): string {
-  const note = event["note"];
-  return typeof note === "string" ? note : "";
-}
-
-function isAbout(event: KubeObject, kind: string, name: string): boolean {
-  return field(event, "regarding", "kind") === kind && field(event, "regarding", "name") === name;
-}
-
-/** Waits for an event of this type on the claim of the load. */
-async function volumeEvent(context: ScenarioContext, type: "Warning" | "Normal"): Promise<KubeObject> {
+/** Waits for an event of the driver on the claim of the load. */
+async function claimEvent(context: ScenarioContext, reason: string): Promise<void> {
   const isWanted = (event: KubeObject): boolean =>
-    isAbout(event, "PersistentVolumeClaim", "load") && event["type"] === type && /path|I\/O/i.test(noteOf(event));
-  const event = await until(async () => (await driverEvents(context, context.namespace)).find(isWanted), {
-    what: `a ${type} event on the claim about its paths`,
-    timeoutMs: 60_000,
-  });
-  context.progress(`${String(event["reason"])}: ${noteOf(event)}`);
-  return event;
+    event["reportingController"] === DRIVER &&
+    event["reason"] === reason &&
+    field(event, "regarding", "kind") === "PersistentVolumeClaim" &&
+    field(event, "regarding", "name") === "load";
+  const event = await until(
+    async () => (await context.cluster.list("events.events.k8s.io", context.namespace)).find(isWanted),
+    { what: `event ${reason} on the claim`, timeoutMs: 60_000 },
+  );
+  context.progress(`${reason}: ${String(event["note"])}`);
 }
