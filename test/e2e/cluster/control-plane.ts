@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { kubectl } from "./kubectl.js";
 import { NETWORK, PATHS, STATE } from "./layout.js";
 import { progress, waitFor, type Background } from "./process.js";
+import type { ClusterPrograms } from "./programs.js";
 import { startInside } from "./sandbox.js";
 
 const pki = (name: string): string => join(PATHS.pki, name);
@@ -18,16 +19,21 @@ const AUDIT_POLICY = {
 };
 
 /** Starts etcd. Its data is for one run only, so it need not wait for the disk. */
-async function startEtcd(): Promise<Background> {
+async function startEtcd(programs: ClusterPrograms): Promise<Background> {
   const folder = join(STATE, "etcd");
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const url = "http://127.0.0.1:2379";
   const peer = "http://127.0.0.1:2380";
   const listen = ["--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", peer];
   const cluster = ["--name", "e2e", "--initial-advertise-peer-urls", peer, "--initial-cluster", `e2e=${peer}`];
-  return startInside("etcd", ["etcd", "--data-dir", folder, ...listen, ...cluster, "--unsafe-no-fsync"], {
-    ETCD_UNSUPPORTED_ARCH: process.arch,
-  });
+  return startInside("etcd", [
+    join(programs.etcd, "etcd"),
+    "--data-dir",
+    folder,
+    ...listen,
+    ...cluster,
+    "--unsafe-no-fsync",
+  ]);
 }
 
 function apiServerFlags(): readonly string[] {
@@ -79,18 +85,24 @@ function schedulerFlags(): readonly string[] {
 }
 
 /** Starts etcd, the API server, the controller manager and the scheduler; returns when the API server is ready. */
-export async function startControlPlane(kubernetes: string): Promise<readonly Background[]> {
+export async function startControlPlane(programs: ClusterPrograms): Promise<readonly Background[]> {
   await writeFile(config("audit-policy.json"), JSON.stringify(AUDIT_POLICY));
-  const etcd = await startEtcd();
-  const apiServer = await startInside("kube-apiserver", [join(kubernetes, "kube-apiserver"), ...apiServerFlags()]);
+  const etcd = await startEtcd(programs);
+  const apiServer = await startInside("kube-apiserver", [
+    join(programs.kubernetes, "kube-apiserver"),
+    ...apiServerFlags(),
+  ]);
   await waitFor("the API server", [etcd, apiServer], START_LIMIT_MS, async () => {
     return (await kubectl(["get", "--raw", "/readyz"])).trim() === "ok";
   });
   progress("API server ready");
   const manager = await startInside("kube-controller-manager", [
-    join(kubernetes, "kube-controller-manager"),
+    join(programs.kubernetes, "kube-controller-manager"),
     ...managerFlags(),
   ]);
-  const scheduler = await startInside("kube-scheduler", [join(kubernetes, "kube-scheduler"), ...schedulerFlags()]);
+  const scheduler = await startInside("kube-scheduler", [
+    join(programs.kubernetes, "kube-scheduler"),
+    ...schedulerFlags(),
+  ]);
   return [etcd, apiServer, manager, scheduler];
 }

@@ -38,7 +38,7 @@ const GO_ENV = { CGO_ENABLED: "0", GOFLAGS: "-mod=mod -trimpath -buildvcs=false"
  * A module of its own that requires the release and repeats its `replace` lines, which Go heeds only in the main
  * module. Kubernetes replaces its staging modules by folders; those are published as v0.x with the same minor number.
  */
-function scratchModule(build: GoModule, mod: GoMod): string {
+export function scratchModule(build: GoModule, mod: GoMod): string {
   const staging = build.version.replace(/^v1\./, "v0.");
   const replaces = (mod.Replace ?? []).map(({ Old, New }) =>
     New.Version === undefined ? `${Old.Path} => ${Old.Path} ${staging}` : `${Old.Path} => ${New.Path} ${New.Version}`,
@@ -52,6 +52,18 @@ function scratchModule(build: GoModule, mod: GoMod): string {
     ...replaces.map((line) => `replace ${line}`),
     "",
   ].join("\n");
+}
+
+/** What Go says about a release after fetching it. Throws with Go's reason alone, which is inside JSON. */
+async function fetchModule({ module, version }: GoModule): Promise<string> {
+  const options = { cwd: "/", env: { GOFLAGS: "-mod=mod" } };
+  try {
+    return await run("go", ["mod", "download", "-json", `${module}@${version}`], options);
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    const reason = /"Error": "((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? text;
+    throw new Error(`Go cannot fetch the module: ${reason}`, { cause: error });
+  }
 }
 
 /**
@@ -68,10 +80,7 @@ export async function buildGo(build: GoModule): Promise<string> {
   const scratch = join(folder, "..", "build");
   await mkdir(scratch, { recursive: true });
   await mkdir(folder, { recursive: true });
-  const download = await run("go", ["mod", "download", "-json", `${build.module}@${build.version}`], {
-    cwd: "/",
-    env: { GOFLAGS: "-mod=mod" },
-  });
+  const download = await fetchModule(build);
   const goMod = (JSON.parse(download) as { GoMod: string }).GoMod;
   const mod = JSON.parse(await run("go", ["mod", "edit", "-json", goMod], { cwd: "/" })) as GoMod;
   await writeFile(join(scratch, "go.mod"), scratchModule(build, mod));

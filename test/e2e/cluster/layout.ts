@@ -3,6 +3,7 @@ import { join } from "node:path";
 /** Releases the cluster is made of. Programs are cached by these, so a new number is a new build. */
 export const VERSIONS = {
   kubernetes: "v1.37.1",
+  etcd: "v3.7.3",
   containerd: "v2.4.2",
   helm: "v3.22.0",
   pause: "3.10.2",

@@ -37,7 +37,7 @@ async function up(): Promise<void> {
   await makeSandbox({ kubectl: join(programs.kubernetes, "kubectl"), helm: join(programs.helm, "helm") });
   progress("sandbox made");
   await makeCertificates();
-  const [containerd] = await Promise.all([startContainerd(programs), startControlPlane(programs.kubernetes)]);
+  const [containerd] = await Promise.all([startContainerd(programs), startControlPlane(programs)]);
   await importBaseImages(programs);
   await Promise.all([importImages(programs, archives), startNode(programs, containerd)]);
   progress(`${archives.length} images of the driver, its sidecars and the scenarios imported`);

@@ -34,6 +34,14 @@ const CONTAINERD: GoModule = {
   variables: { "github.com/containerd/containerd/v2/version.Version": VERSIONS.containerd },
 };
 
+/** Debian's etcd is older than what the API server's watch cache is made for. */
+const ETCD: GoModule = {
+  name: "etcd",
+  module: "go.etcd.io/etcd/server/v3",
+  version: VERSIONS.etcd,
+  programs: { etcd: "go.etcd.io/etcd/server/v3" },
+};
+
 const HELM: GoModule = {
   name: "helm",
   module: "helm.sh/helm/v3",
@@ -44,6 +52,7 @@ const HELM: GoModule = {
 
 /** Folders of the programs the cluster runs. */
 export interface ClusterPrograms {
+  readonly etcd: string;
   readonly kubernetes: string;
   readonly containerd: string;
   readonly helm: string;
@@ -52,6 +61,7 @@ export interface ClusterPrograms {
 /** Builds what is not in the cache. Throws when a build fails. */
 export async function ensureClusterPrograms(): Promise<ClusterPrograms> {
   return {
+    etcd: await buildGo(ETCD),
     containerd: await buildGo(CONTAINERD),
     kubernetes: await buildGo(KUBERNETES),
     helm: await buildGo(HELM),

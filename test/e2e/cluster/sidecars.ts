@@ -74,7 +74,7 @@ export async function ensureSidecars(): Promise<Sidecars> {
     } catch (error) {
       if (!isOptional) throw error;
       const text = error instanceof Error ? error.message : String(error);
-      const reason = `${build.module} ${build.version} cannot be built here: ${text.split("\n").at(-1) ?? ""}`;
+      const reason = `${build.module} ${build.version} cannot be built here: ${text}`;
       missing.push({ program, reference, reason });
       progress(`no ${program}: ${reason}`);
     }
