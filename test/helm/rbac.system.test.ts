@@ -47,7 +47,7 @@ const ATTACHER = [
 const STORAGE = [
   "/events: create patch",
   "/persistentvolumeclaims/status: patch",
-  "/persistentvolumeclaims: list watch update",
+  "/persistentvolumeclaims: list watch",
   "/persistentvolumes: list watch patch create delete",
   ...ATTACHER.slice(1),
   "storage.k8s.io/storageclasses: list watch",
@@ -125,7 +125,7 @@ const cases: readonly Case[] = [
     rules: {
       [CLUSTER]: [
         "/events: create patch",
-        "/persistentvolumeclaims: list watch update",
+        "/persistentvolumeclaims: list watch",
         "/persistentvolumes: list watch patch create delete",
         "storage.k8s.io/storageclasses: list watch",
         "storage.k8s.io/volumeattachments: list watch",

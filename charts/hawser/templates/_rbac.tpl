@@ -23,8 +23,8 @@ informers list and watch; a verb beyond that has its reason beside it.
 {{- if or $provisioner $resizer $monitor }}
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  # update: the provisioner hands a claim that found no room back to the scheduler.
-  verbs: {{ ternary (list "list" "watch" "update") (list "list" "watch") (not (empty $provisioner)) | toJson }}
+  # No update: the provisioner hands a claim back to the scheduler only for drivers with topology.
+  verbs: [list, watch]
 {{- end }}
 {{- if $resizer }}
 - apiGroups: [""]

@@ -52,7 +52,7 @@ export class Release {
 
   /** Runs the chart's own tests; returns what helm printed. */
   test(): Promise<string> {
-    return this.#cluster.helm(["test", RELEASE, "-n", RELEASE_NAMESPACE, "--logs", "--timeout", "3m"], {
+    return this.#cluster.helm(["test", RELEASE, "-n", RELEASE_NAMESPACE, "--timeout", "3m"], {
       timeoutMs: 200_000,
     });
   }
