@@ -53,6 +53,6 @@ it("tests every layer", () => {
 });
 
 it("keeps scripts executable", () => {
-  const scripts = ["scripts/test", "scripts/quickstart", "scripts/render", ".ci/run"];
+  const scripts = ["scripts/test", "scripts/quickstart", "scripts/e2e", "scripts/render", ".ci/run"];
   expect(scripts.filter((path) => (statSync(join(root, path)).mode & 0o111) === 0)).toEqual([]);
 });

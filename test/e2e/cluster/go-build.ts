@@ -54,6 +54,11 @@ export function scratchModule(build: GoModule, mod: GoMod): string {
   ].join("\n");
 }
 
+/** The text inside a JSON string, on one line. */
+function spoken(inside: string): string {
+  return (JSON.parse(`"${inside}"`) as string).replaceAll(/\s+/g, " ");
+}
+
 /** What Go says about a release after fetching it. Throws with Go's reason alone, which is inside JSON. */
 async function fetchModule({ module, version }: GoModule): Promise<string> {
   const options = { cwd: "/", env: { GOFLAGS: "-mod=mod" } };
@@ -61,8 +66,8 @@ async function fetchModule({ module, version }: GoModule): Promise<string> {
     return await run("go", ["mod", "download", "-json", `${module}@${version}`], options);
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
-    const reason = /"Error": "((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? text;
-    throw new Error(`Go cannot fetch the module: ${reason}`, { cause: error });
+    const reason = /"Error": "((?:[^"\\]|\\.)*)"/.exec(text)?.[1];
+    throw new Error(`Go cannot fetch the module: ${reason === undefined ? text : spoken(reason)}`, { cause: error });
   }
 }
 
