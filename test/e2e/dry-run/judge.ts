@@ -71,7 +71,7 @@ async function prepare(kubectl: Kubectl, definitions: string): Promise<void> {
     { apiVersion: "v1", kind: "Namespace", metadata: { name } },
     { apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: name } },
   ]);
-  await kubectl.run(["apply", "--server-side", "-f", "-"], toList(objects));
+  await kubectl.run(["apply", "-f", "-"], toList(objects));
 }
 
 interface Case {

@@ -34,7 +34,7 @@ function chartSettings(server: ServerCapabilities): readonly (readonly [name: st
   ];
 }
 
-/** Every manifest of the repository for this server: the chart in three settings, deploy/kubernetes, deploy/examples. */
+/** Every manifest of the repository for this server: the chart in three settings, and all that is below deploy/. */
 export async function renderAll(helm: string, server: ServerCapabilities): Promise<Rendering[]> {
   const fromChart = await Promise.all(
     chartSettings(server).map(async ([name, args]) => ({
@@ -47,6 +47,7 @@ export async function renderAll(helm: string, server: ServerCapabilities): Promi
     ...fromChart,
     ...manifestsOf(join("deploy", "kubernetes"), true),
     ...manifestsOf(join("deploy", "examples"), false),
+    ...manifestsOf(join("deploy", "e2e"), false),
   ];
 }
 
@@ -55,11 +56,14 @@ function templateArgs(server: ServerCapabilities): string[] {
   return ["template", "hawser", CHART, "--namespace", NAMESPACE, "--kube-version", server.version, ...versions];
 }
 
-/** The files of a folder, in order. Kustomizations are no objects of the API server. */
+/** Files that are for other programs than the API server. */
+const NO_OBJECTS = ["kustomization.yaml", "testdriver.yaml"];
+
+/** The other files of a folder, in order. */
 function manifestsOf(folder: string, isInstallation: boolean): Rendering[] {
   if (!existsSync(folder)) throw new Error(`${folder} is not there: run this from the top of the repository`);
   return readdirSync(folder)
-    .filter((file) => file.endsWith(".yaml") && file !== "kustomization.yaml")
+    .filter((file) => file.endsWith(".yaml") && !NO_OBJECTS.includes(file))
     .sort()
     .map((file) => ({ name: join(folder, file), manifest: readFileSync(join(folder, file), "utf8"), isInstallation }));
 }

@@ -13,7 +13,8 @@ export async function importSuiteImages(programs: SuitePrograms): Promise<void> 
   const wanted = (await run(programs.e2e, ["--list-images"])).split("\n").map((line) => line.trim());
   const named = (name: string): string[] =>
     wanted.filter((reference) => reference.startsWith(`${REPOSITORY}/${name}:`));
-  const busybox = await busyboxImage(named("busybox"));
+  // The storage tests start the other two for their shell alone.
+  const busybox = await busyboxImage(["busybox", "glibc-dns-testing", "nginx"].flatMap(named));
   const agnhost = {
     ...busybox,
     references: named("agnhost"),

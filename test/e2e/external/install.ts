@@ -17,7 +17,6 @@ export async function installChart(cluster: Cluster): Promise<void> {
       dataplane: { device: "fuse" },
       node: { maxVolumes: MAX_VOLUMES },
       storage: { enabled: true, hostPath: STORE_DIRECTORY },
-      storageCapacity: { enabled: true },
     },
     cluster.description.helmValues,
   );

@@ -34,12 +34,15 @@ export function readReport(json: string): Spec[] {
     }));
 }
 
-function isExternal(spec: GinkgoSpec): boolean {
-  return spec.LeafNodeType === "It" && (spec.ContainerHierarchyTexts ?? []).some((text) => text === "External Storage");
+/** The outermost container of every test that a driver's definition brings. */
+const EXTERNAL = /^External Storage\b/;
+
+function isExternal({ LeafNodeType, ContainerHierarchyTexts }: GinkgoSpec): boolean {
+  return LeafNodeType === "It" && (ContainerHierarchyTexts ?? []).some((text) => EXTERNAL.test(text));
 }
 
 function nameOf(spec: GinkgoSpec): string {
-  const texts = (spec.ContainerHierarchyTexts ?? []).filter((text) => text !== "External Storage" && text !== "");
+  const texts = (spec.ContainerHierarchyTexts ?? []).filter((text) => text !== "" && !EXTERNAL.test(text));
   return [...texts, spec.LeafNodeText === "" ? spec.LeafNodeType : spec.LeafNodeText].join(" ");
 }
 
