@@ -33,7 +33,7 @@ export class OutsideArray {
 
   /** Ends with the scenario. */
   static async start(context: ScenarioContext, disks: readonly ArrayDisk[]): Promise<OutsideArray> {
-    const directory = (await context.cluster.host(["mktemp", "-d", "/tmp/hawser-array.XXXXXX"])).trim();
+    const directory = (await context.cluster.host(["mktemp", "-d", "--tmpdir=/tmp"])).trim();
     const array = new OutsideArray(context, directory);
     context.cleanUp(() => array.#stop());
     const daemon = context.cluster.startHost(
