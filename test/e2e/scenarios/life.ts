@@ -70,12 +70,21 @@ async function expandOne(context: ScenarioContext, className: string, fsType: st
   const startedAt = Date.now();
   const patch = JSON.stringify({ spec: { resources: { requests: { storage: "1Gi" } } } });
   await cluster.kubectl(["-n", namespace, "patch", "pvc", claimName, "--type=merge", "-p", patch]);
+  await until(
+    async () => {
+      const status = field(await cluster.find("pvc", claimName, namespace), "status");
+      const isPending = field(status, "allocatedResourceStatuses", "storage") === "NodeResizePending";
+      return isPending || field(status, "capacity", "storage") === "1Gi" ? true : undefined;
+    },
+    { what: `the storage to grow claim ${claimName}` },
+  );
+  // The kubelet looks at a pod's volumes when the pod changes, and else about once in a minute.
+  await cluster.kubectl(["-n", namespace, "label", "pod", pod, "look=now"]);
   const after = await until(
     async () => {
       const now = await sizeMib();
       return now > before * 1.8 ? now : undefined;
     },
-    // The kubelet looks at its pods' volumes once in a minute or two when nothing else makes it look.
     { what: `${fsType} to grow from ${Math.round(before)} MiB in the pod`, timeoutMs: 180_000, intervalMs: 1000 },
   );
   context.figure(`${fsType} grown after`, secondsSince(startedAt), "s");
