@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { open, readdir, readFile, readlink } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { errorCode } from "../base/errors.js";
+import { errorCode, errorMessage } from "../base/errors.js";
 import { MAX_SCANNED_PROCESSES } from "../base/limits.js";
 import { isSameDevice, parseMountInfo, type MountEntry } from "./mountinfo.js";
 
@@ -58,14 +58,23 @@ async function findOpeners(device: HeldDevice, procRoot: string, pids: readonly 
   return openers;
 }
 
-/** The kernel's own answer: somebody, in whatever namespace, has claimed the device (a mount, swap, device-mapper). */
-async function isClaimed(device: HeldDevice): Promise<boolean> {
+/** What open(2) says of a device that is there but disconnected: nothing can be mounted from it. */
+const DISCONNECTED = ["ENXIO", "ENODEV"];
+
+/**
+ * The kernel's own answer, when somebody, in whatever namespace, has claimed the device (a mount, swap, device-mapper).
+ * Undefined: free. A question that cannot be asked, such as in a container that may not open devices, counts as a claim.
+ */
+async function whyClaimed(device: HeldDevice): Promise<string | undefined> {
   try {
     const file = await open(device.devicePath, constants.O_RDONLY | constants.O_EXCL);
     await file.close();
-    return false;
+    return undefined;
   } catch (error) {
-    return errorCode(error) === "EBUSY";
+    const code = errorCode(error) ?? "";
+    if (DISCONNECTED.includes(code)) return undefined;
+    if (code === "EBUSY") return "claimed by a mount or device out of sight";
+    return `perhaps in use: whether somebody has claimed it cannot be told (${code}: ${errorMessage(error)})`;
   }
 }
 
@@ -81,6 +90,7 @@ export async function deviceHolders(device: HeldDevice, procRoot = "/proc"): Pro
     ...above.map((name) => `used by /dev/${name}`),
     ...(await findOpeners(device, procRoot, pids)),
   ];
-  if (holders.length === 0 && (await isClaimed(device))) holders.push("claimed by a mount or device out of sight");
-  return holders;
+  if (holders.length > 0) return holders;
+  const claim = await whyClaimed(device);
+  return claim === undefined ? [] : [claim];
 }

@@ -125,7 +125,11 @@ export async function spawnLongRunning(
   });
   // A later "error" only says that a signal could not be sent; kill() reports that itself.
   child.on("error", () => undefined);
-  if (options.isDetached === true) child.unref();
+  if (options.isDetached === true) {
+    child.unref();
+    // A pipe of a child is a socket, whose type only the transport may name.
+    if (child.stderr !== null && "unref" in child.stderr) (child.stderr as { unref(): void }).unref();
+  }
   return {
     pid: child.pid ?? 0,
     exited,

@@ -89,6 +89,12 @@ export class NbdFuse {
     await this.#process.exited;
   }
 
+  /** Ends the program and leaves the rest in place: its users cannot let go of the file, and get errors from now on. */
+  async kill(): Promise<void> {
+    this.#process.kill("SIGKILL");
+    await this.#process.exited;
+  }
+
   #isGone(): boolean {
     return this.#hasExited;
   }

@@ -91,6 +91,8 @@ class FuseBoundDevice implements BoundDevice {
     }
     this.#isLeaving = true;
     await this.#parts.server.close();
+    // It would wait for its users, and this process for it.
+    await this.#parts.fuse.kill();
   }
 }
 

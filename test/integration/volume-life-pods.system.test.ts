@@ -120,6 +120,28 @@ describeNeeding(needs, "a dataplane whose pod goes away", () => {
     await expectUsableAgain(volume);
   }, 60_000);
 
+  it("stops in good time with a mounted volume, and says what is lost", async () => {
+    const volume = await mountedVolume();
+    const startMs = Date.now();
+    expect(await host.dataplane.stop()).toBe(0);
+    // Kubernetes gives a container 30 s.
+    expect(Date.now() - startMs).toBeLessThan(15_000);
+    expect(host.dataplane.log).toMatch(/mounted at [^"]*globalmount.*goes away with this process/);
+    await host.dataplane.start();
+    await expectUsableAgain(volume);
+  }, 60_000);
+
+  it("leaves nothing of a volume that nobody used when it stopped", async () => {
+    const volume = await mountedVolume();
+    await volume.unpublish();
+    // Unmounted behind the driver's back: the device stays attached, and nobody has it open.
+    execFileSync("umount", [volume.stagingPath]);
+    expect(await host.dataplane.stop()).toBe(0);
+    expect(namelessLoops()).toEqual([]);
+    await host.dataplane.start();
+    await expectUsableAgain(volume);
+  }, 60_000);
+
   it("keeps a second dataplane away from its state, whatever its socket", async () => {
     const second = new CliProcess("hawser", [
       ...["dataplane", "--socket", join(host.directory, "second.sock"), "--state-dir", host.stateDirectory],
