@@ -13,6 +13,7 @@ import { CACHE, PATHS, programFolder, VERSIONS } from "../cluster/layout.js";
 import { progress, run } from "../cluster/process.js";
 import { Cluster } from "../scenarios/cluster.js";
 import { DRIVER } from "../scenarios/release.js";
+import { hasProgram } from "../../support/needs.js";
 import { EXPLAINED, LEFT_OUT } from "./explained.js";
 import { importSuiteImages } from "./images.js";
 import { applyStorageClass, installChart } from "./install.js";
@@ -21,6 +22,8 @@ import { readReport, unregisteredReasons } from "./report.js";
 import { formatSummary, isGood, summarize } from "./summary.js";
 
 const TEST_DRIVER = resolve("deploy/e2e/testdriver.yaml");
+// The node sees this machine's programs.
+const LEFT_OUT_HERE = LEFT_OUT.filter(({ unless }) => unless === undefined || !hasProgram(unless));
 const RESULTS = join(CACHE, "results", "external");
 
 const { values: options } = parseArgs({
@@ -46,7 +49,7 @@ async function main(): Promise<number> {
   if (!existsSync(report)) throw new Error(`the suite wrote no report; its output: ${join(RESULTS, "output.log")}`);
   const specs = readReport(await readFile(report, "utf8"));
   const unregistered = unregisteredReasons(await listTests(suite), DRIVER);
-  const summary = summarize({ specs, unregistered, explained: EXPLAINED, leftOut: LEFT_OUT });
+  const summary = summarize({ specs, unregistered, explained: EXPLAINED, leftOut: LEFT_OUT_HERE });
   const text = formatSummary(summary);
   await writeFile(join(RESULTS, "summary.txt"), `${text}\n`);
   await writeFile(join(RESULTS, "specs.json"), `${JSON.stringify(specs, undefined, 1)}\n`);
@@ -71,7 +74,7 @@ async function runSuite(suite: SuitePrograms, cluster: Cluster): Promise<void> {
   await rm(RESULTS, { recursive: true, force: true });
   await mkdir(RESULTS, { recursive: true });
   const kubectl = join(programFolder("kubernetes", VERSIONS.kubernetes), "kubectl");
-  const skip = LEFT_OUT.map(({ expression }) => expression.source).join("|");
+  const skip = LEFT_OUT_HERE.map(({ expression }) => expression.source).join("|");
   const args = [
     // The network of the cluster, and nothing else of it: an ordinary process that signals reach.
     ...["--target", String(cluster.description.sandboxPid), "--net", "--"],

@@ -1,4 +1,4 @@
-import type { Explanation } from "./explained.js";
+import type { Explanation, LeftOut } from "./explained.js";
 import { countBy, type Spec } from "./report.js";
 
 export interface SummaryInput {
@@ -6,7 +6,7 @@ export interface SummaryInput {
   /** Groups of tests that the suite did not define for this driver, by reason. */
   readonly unregistered: ReadonlyMap<string, number>;
   readonly explained: readonly Explanation[];
-  readonly leftOut: readonly { readonly expression: RegExp; readonly reason: string }[];
+  readonly leftOut: readonly LeftOut[];
 }
 
 export interface Summary {
@@ -38,7 +38,7 @@ export function summarize({ specs, unregistered, explained, leftOut }: SummaryIn
   };
 }
 
-function skipReason(spec: Spec, leftOut: SummaryInput["leftOut"]): string {
+function skipReason(spec: Spec, leftOut: readonly LeftOut[]): string {
   if (spec.message !== "") return spec.message.trim();
   const chosen = leftOut.find(({ expression }) => expression.test(spec.name));
   return chosen === undefined ? "not selected" : `left out here: ${chosen.reason}`;
