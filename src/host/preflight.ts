@@ -78,6 +78,12 @@ export function nodeFindings(facts: NodeFacts): readonly Finding[] {
   const findings = [
     ...needCapability(facts, "SYS_ADMIN", "nothing can be mounted", true),
     ...needCapability(facts, "SYS_RESOURCE", "a mounted ext4 cannot grow (xfs and btrfs can)", false),
+    ...needCapability(
+      facts,
+      "DAC_READ_SEARCH",
+      "a volume whose root its application closed to others cannot grow",
+      false,
+    ),
     ...NODE_PROGRAMS.flatMap(([program, purpose, isFatal]) => needProgram(facts, program, purpose, isFatal)),
   ];
   const { kubeletFolder } = facts;

@@ -41,6 +41,11 @@ describeWithHelm("the chart", () => {
       "nothing publishes capacities",
     ],
     [
+      "registration that an old kubelet cannot call",
+      { kubeVersion: "1.28.15", values: { "node.registrar.mode": "builtin" } },
+      "Kubernetes v1.28.15 cannot call a socket served by Node.js (1.29 can): set it to sidecar",
+    ],
+    [
       "a field the cluster does not know",
       { kubeVersion: "1.32.4", values: { "csiDriver.nodeAllocatableUpdatePeriodSeconds": 60 } },
       "Kubernetes v1.32.4 does not know it (1.33 does): set it to 0",

@@ -87,6 +87,7 @@ const sidecars: readonly Sidecar[] = [
     image: "livenessprobe:v2.19.0",
     timeout: "--probe-timeout",
     hasApi: false,
+    given: { "node.livenessProbe.mode": "sidecar" },
   },
 ];
 

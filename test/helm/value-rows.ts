@@ -72,6 +72,7 @@ export function probeGroups(component: "controller" | "node", object: string): r
   return [
     {
       title: `${component}.livenessProbe: by the sidecar`,
+      given: { [at("mode")]: "sidecar" },
       rows: [
         [at("port"), 9999, object, flag("liveness-probe", "--http-endpoint"), ":9999"],
         [at("initialDelaySeconds"), 21, object, `${probe}.initialDelaySeconds`, 21],
@@ -82,6 +83,7 @@ export function probeGroups(component: "controller" | "node", object: string): r
     },
     {
       title: `${component}.livenessProbe: built in`,
+      given: { [at("mode")]: "sidecar" },
       rows: [
         [at("mode"), "builtin", object, flag("hawser", "--health"), "0.0.0.0:9808"],
         [at("mode"), "builtin", object, `${HAWSER}.readinessProbe.httpGet.path`, "/readyz"],
@@ -90,6 +92,7 @@ export function probeGroups(component: "controller" | "node", object: string): r
     },
     {
       title: `${component}.livenessProbe: none`,
+      given: { [at("mode")]: "sidecar" },
       rows: [
         [at("mode"), "none", object, `${HAWSER}.livenessProbe`, undefined],
         [at("mode"), "none", object, container("liveness-probe"), undefined],

@@ -70,6 +70,9 @@
 {{- if and .Values.storageCapacity.enabled (not (include "hawser.provisioner.on" .)) -}}
 {{- fail "storageCapacity.enabled is true, but nothing publishes capacities, so no pod could be scheduled: it needs storage.enabled and sidecars.provisioner.enabled" -}}
 {{- end -}}
+{{- if and (eq .Values.node.registrar.mode "builtin") (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "node.registrar.mode is builtin, but the kubelet of Kubernetes %s cannot call a socket served by Node.js (1.29 can): set it to sidecar" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
 {{- if and .Values.csiDriver.nodeAllocatableUpdatePeriodSeconds (semverCompare "<1.33.0-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail (printf "csiDriver.nodeAllocatableUpdatePeriodSeconds is set, but Kubernetes %s does not know it (1.33 does): set it to 0" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}

@@ -4,7 +4,7 @@ import { parseMountInfo } from "../../../src/host/mountinfo.js";
 import { deviceAccess, gatherHostFacts, gatherKubeletFolder, mountOf } from "../../../src/host/preflight-facts.js";
 import { dataplaneFindings, nodeFindings, type DataplaneFacts, type NodeFacts } from "../../../src/host/preflight.js";
 
-const all = new Set(["SYS_ADMIN", "SYS_RESOURCE", "IPC_LOCK"]);
+const all = new Set(["SYS_ADMIN", "SYS_RESOURCE", "IPC_LOCK", "DAC_READ_SEARCH"]);
 const without = (name: string): ReadonlySet<string> => new Set([...all].filter((each) => each !== name));
 
 const node: NodeFacts = { capabilities: { effective: all, bounding: all }, missingPrograms: new Set() };
@@ -40,6 +40,11 @@ describe("preflight of the node", () => {
       "SYS_RESOURCE is given up",
       { capabilities: { effective: without("SYS_RESOURCE"), bounding: all } },
       /^warning: CAP_SYS_RESOURCE is missing: a mounted ext4 cannot grow .*; add SYS_RESOURCE/,
+    ],
+    [
+      "DAC_READ_SEARCH is given up",
+      { capabilities: { effective: without("DAC_READ_SEARCH"), bounding: all } },
+      /^warning: CAP_DAC_READ_SEARCH is missing: a volume whose root .* cannot grow; add DAC_READ_SEARCH/,
     ],
     [
       "mount is missing",
