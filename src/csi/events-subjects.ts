@@ -141,6 +141,8 @@ export class EventSubjects {
     const before = this.#subjects.get(subject.volumeHandle);
     if (before !== undefined && JSON.stringify(before) === JSON.stringify(subject)) return;
     this.#subjects.set(subject.volumeHandle, subject);
+    // A volume that was never staged is never unstaged either: nobody would take its file away.
+    if (before === undefined && !subject.isStaged && subject.pods.length === 0) return;
     this.#write(subject.volumeHandle);
   }
 

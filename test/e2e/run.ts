@@ -107,7 +107,7 @@ class Run {
     await this.#hunt.sweep();
     await this.#release.uninstall();
     const { found, kept } = await leftoversAfterUninstall(this.#cluster, this.#loops);
-    figure("kept on the node", kept.length === 0 ? "nothing" : kept.join(" and "));
+    figure("kept on the node", kept.length === 0 ? "nothing" : kept.join(", "));
     if (found.length > 0) throw new Error(`left behind:\n${found.map((line) => `      ${line}`).join("\n")}`);
     await this.#cluster.kubectl(["delete", "namespace", RELEASE_NAMESPACE, "--wait=true"]);
     await this.#cluster.host(["rm", "-rf", STORE_DIRECTORY]);

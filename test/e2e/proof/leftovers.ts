@@ -18,18 +18,29 @@ export class LoopDeviceWatch {
   }
 
   /** Names of noted devices that are still attached to what they stood on. */
-  left(): Promise<readonly string[]> {
-    return stillAttached([...this.#seen.values()]);
+  async left(cluster: Cluster): Promise<readonly string[]> {
+    const noted = [...this.#seen.values()];
+    const attached = await stillAttached(noted);
+    const list = await cluster.host(["losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"]);
+    const files = new Map(lines(list).map((line) => line.split(" ", 2) as [string, string]));
+    // Numbers of devices and file systems are used again, by other clusters of the machine too; names of folders not.
+    const isOther = (name: string): boolean => {
+      const file = files.get(name) ?? "";
+      return file.startsWith("/run/hawser/") && noted.every((device) => device["back-file"] !== file);
+    };
+    return attached.filter((name) => !isOther(name));
   }
 }
 
 /** What a node keeps after an uninstall, so that it is the same initiator when the driver comes back. */
-const KEPT_FILES = ["/var/lib/hawser/node.key", "/var/lib/hawser/initiator.json"];
+const KEPT_FILES = ["node.key", "initiator.json", "dataplane.lock"].map((name) => `/var/lib/hawser/${name}`);
+/** What is remembered of volumes that were detached: which disk each was, and that it has a file system. */
+const KEPT_RECORDS = "/var/lib/hawser/volumes/";
 
 export interface Leftovers {
   /** What must not be there. */
   readonly found: readonly string[];
-  /** Files of the node's identity that stay on purpose. */
+  /** What stays on the node on purpose. */
   readonly kept: readonly string[];
 }
 
@@ -42,7 +53,7 @@ export async function leftoversAfterUninstall(cluster: Cluster, loops: LoopDevic
         last = [
           ...(await objects(cluster)),
           ...(await onNode(cluster)),
-          ...(await loops.left()).map((name) => `loop device ${name}`),
+          ...(await loops.left(cluster)).map((name) => `loop device ${name}`),
         ];
         return last.length === 0 ? true : undefined;
       },
@@ -51,12 +62,20 @@ export async function leftoversAfterUninstall(cluster: Cluster, loops: LoopDevic
   } catch (error) {
     if (last.length === 0) throw error;
   }
-  const files = (await cluster.host(["sh", "-c", "find /var/lib/hawser -type f 2>/dev/null; true"])).trim();
-  const left = files === "" ? [] : files.split("\n");
-  return {
-    found: [...last, ...left.filter((path) => !KEPT_FILES.includes(path)).map((path) => `file ${path}`)],
-    kept: left.filter((path) => KEPT_FILES.includes(path)),
-  };
+  const { kept, strangers } = await stateFiles(cluster);
+  return { found: [...last, ...strangers.map((path) => `file ${path}`)], kept };
+}
+
+/** The files of the state folder: those that stay on purpose, and others. */
+async function stateFiles(cluster: Cluster): Promise<{ kept: readonly string[]; strangers: readonly string[] }> {
+  const files = lines(await cluster.host(["sh", "-c", "find /var/lib/hawser -type f 2>/dev/null; true"]));
+  const detached = lines(
+    await cluster.host(["sh", "-c", `grep -ls '"phase": "detached"' ${KEPT_RECORDS}*.json; true`]),
+  );
+  const names = files.filter((path) => KEPT_FILES.includes(path)).sort();
+  const records = detached.length === 0 ? [] : [`${detached.length} records of detached volumes`];
+  const strangers = files.filter((path) => !KEPT_FILES.includes(path) && !detached.includes(path));
+  return { kept: [...names, ...records], strangers };
 }
 
 /** Objects of any kind that carry the release's label, the driver's name, or stand in its namespace. */
