@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AppError } from "../../../src/base/errors.js";
@@ -132,6 +133,25 @@ describe("failed calls", () => {
   });
 });
 
+describe("files about the users of volumes", () => {
+  const files = async (): Promise<readonly string[]> => {
+    await subjects.idle();
+    return existsSync(join(directory, "users")) ? readdir(join(directory, "users")) : [];
+  };
+
+  it("begin with the first stage that works, and end with the last unstage", async () => {
+    failure = new Error("the target refuses the login");
+    await call("NodeStageVolume", { volumeId: "vol-1", volumeContext });
+    // No unstage follows a stage that failed, so nobody would remove it.
+    expect(await files()).toEqual([]);
+    failure = undefined;
+    await call("NodeStageVolume", { volumeId: "vol-1", volumeContext });
+    expect(await files()).toHaveLength(1);
+    await call("NodeUnstageVolume", { volumeId: "vol-1" });
+    expect(await files()).toEqual([]);
+  });
+});
+
 describe("conditions", () => {
   let clock: VirtualTime;
   let board: ConditionBoard;
@@ -207,10 +227,14 @@ describe("conditions", () => {
     expect(told()).toEqual(["DataplaneUnreachable Node", "DataplaneRestored Node"]);
   });
 
-  it("of the node are told once", async () => {
-    board.putNode("record-damaged", "x.json", "it cannot be read");
+  it.each([
+    ["protection-missing", "ProtectionMissing"],
+    ["record-damaged", "VolumeRecordDamaged"],
+    ["orphan-in-use", "OrphanDeviceInUse"],
+  ] as const)("of the node are told once: %s", async (kind, reason) => {
+    board.putNode(kind, "x", "as it is");
     await settled();
     await show({}, 0);
-    expect(events).toMatchObject([{ regarding: node, reason: "VolumeRecordDamaged", note: "it cannot be read" }]);
+    expect(events).toMatchObject([{ regarding: node, type: "Warning", reason, note: "as it is" }]);
   });
 });
