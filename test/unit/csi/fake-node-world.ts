@@ -10,8 +10,9 @@ import type {
 } from "../../../src/dataplane/api.js";
 import { DataplaneError } from "../../../src/dataplane/errors.js";
 import { createNodeService } from "../../../src/csi/node.js";
+import type { NodeDependencies } from "../../../src/csi/node-dependencies.js";
 import { InFlight } from "../../../src/csi/in-flight.js";
-import type { UnaryMethod } from "../../../src/csi/service.js";
+import type { CsiService, UnaryMethod } from "../../../src/csi/service.js";
 import { StageRecords } from "../../../src/csi/stage-record.js";
 import type { CsiSpecLevel } from "../../../src/csi/capabilities.js";
 import { HostError } from "../../../src/host/errors.js";
@@ -75,6 +76,8 @@ export class FakeDataplane implements DataplaneApi {
   /** Device numbers are used again at once, which is the hard case. */
   nextMinor = 1;
   lunBytes = 2 ** 30;
+  backend: AttachedVolume["backend"] = "nbd";
+  deviceId = "naa.3000000000000001";
 
   constructor(world: FakeNodeWorld) {
     this.#world = world;
@@ -96,11 +99,11 @@ export class FakeDataplane implements DataplaneApi {
           devicePath: `/dev/fake${minor}`,
           deviceMajor: 240,
           deviceMinor: minor,
-          backend: "nbd",
+          backend: this.backend,
           sizeBytes: this.lunBytes,
           logicalBlockBytes: 512,
           isReadOnly: request.isReadOnly,
-          deviceId: "naa.3000000000000001",
+          deviceId: this.deviceId,
           generation: volume.generation,
           wasFormatted: volume.wasFormatted,
         };
@@ -271,6 +274,8 @@ export class FakeFilesystems implements Filesystems {
   isZero = true;
   isWhole = false;
   sizeBytes = 0;
+  /** That a check finds and repairs. */
+  hasErrors = false;
   readonly #world: FakeNodeWorld;
 
   constructor(world: FakeNodeWorld) {
@@ -296,9 +301,8 @@ export class FakeFilesystems implements Filesystems {
     });
   }
 
-  async checkFilesystem(): Promise<"clean"> {
-    await this.#world.trap.step("fsck", () => undefined);
-    return "clean";
+  checkFilesystem(): Promise<"clean" | "repaired"> {
+    return this.#world.trap.step("fsck", () => (this.hasErrors ? "repaired" : "clean"));
   }
 
   growFilesystem(): Promise<void> {
@@ -352,6 +356,9 @@ export class FakeNodeWorld {
   readonly dataplane = new FakeDataplane(this);
   readonly records: StageRecords;
   specLevel: CsiSpecLevel = "1.13";
+  /** What `hawser node --events` puts around the service and gives to it, from the next restart on. */
+  wrap: (service: CsiService) => CsiService = (service) => service;
+  notice: NonNullable<NodeDependencies["notice"]> = () => undefined;
   #methods: Readonly<Record<string, UnaryMethod>> = {};
 
   private constructor(directory: string) {
@@ -374,11 +381,11 @@ export class FakeNodeWorld {
 
   /** Another node service over the same world, as after a kill. */
   restart(): void {
-    const { dataplane, mounter, filesystems, records, node } = this;
-    const logger = collectingLogger(this.lines);
-    const parts = { dataplane, mounter, filesystems, records, keyPair: node.keyPair, nodeId: node.nodeId, logger };
+    const { dataplane, mounter, filesystems, records, notice, node } = this;
+    const parts = { dataplane, mounter, filesystems, records, notice, ...node };
     const options = { specLevel: this.specLevel, maxVolumes: 7 };
-    this.#methods = createNodeService(options, { ...parts, inFlight: new InFlight() }).methods;
+    const own = { logger: collectingLogger(this.lines), inFlight: new InFlight() };
+    this.#methods = this.wrap(createNodeService(options, { ...parts, ...own })).methods;
   }
 
   async call(method: string, request: object, signal: AbortSignal = new AbortController().signal): Promise<object> {
