@@ -40,10 +40,10 @@ async function chapLife(context: ScenarioContext, phase: Phase): Promise<void> {
     },
   ]);
   const volume = (name: string): readonly KubeObject[] => [
-    staticVolume({ namespace, name, portal: array.portal, targetName: iqn(name), phase }),
-    claim({ namespace, name, size: "256Mi", volumeName: volumeName(phase, name) }),
+    staticVolume({ namespace, name, portal: array.portal, targetName: iqn(name) }),
+    claim({ namespace, name, size: "256Mi", volumeName: volumeName(namespace, name) }),
   ];
-  context.cleanUp(() => removeVolumes(context, phase));
+  context.cleanUp(() => removeVolumes(context));
   await cluster.apply(
     secret(namespace, NAMES.oneWay, { chapUser: oneWay.user, chapSecret: oneWay.secret }),
     secret(namespace, NAMES.mutual, {
@@ -93,8 +93,9 @@ async function expectRefusal(context: ScenarioContext, name: string): Promise<vo
   await deletePod(context, pod);
 }
 
-function volumeName(phase: Phase, name: string): string {
-  return `e2e-${phase}-${name}`;
+/** Never the same twice: a node remembers that a volume had a file system, and formats no other disk in its place. */
+function volumeName(namespace: string, name: string): string {
+  return `${namespace}-${name}`;
 }
 
 function secret(namespace: string, name: string, stringData: Readonly<Record<string, string>>): KubeObject {
@@ -107,13 +108,12 @@ function staticVolume(options: {
   readonly name: string;
   readonly portal: string;
   readonly targetName: string;
-  readonly phase: Phase;
 }): KubeObject {
-  const { namespace, name, portal, targetName, phase } = options;
+  const { namespace, name, portal, targetName } = options;
   return {
     apiVersion: "v1",
     kind: "PersistentVolume",
-    metadata: { name: volumeName(phase, name) },
+    metadata: { name: volumeName(namespace, name) },
     spec: {
       capacity: { storage: "256Mi" },
       accessModes: ["ReadWriteOnce"],
@@ -121,7 +121,7 @@ function staticVolume(options: {
       storageClassName: "",
       csi: {
         driver: DRIVER,
-        volumeHandle: volumeName(phase, name),
+        volumeHandle: volumeName(namespace, name),
         fsType: "ext4",
         volumeAttributes: { targetPortal: portal, targetIQN: targetName, lun: "1", sessionCHAPAuth: "true" },
         nodeStageSecretRef: { name, namespace },
@@ -132,10 +132,10 @@ function staticVolume(options: {
 }
 
 /** Pods and claims first: an array that goes away under a volume leaves it waiting for ever, as it should. */
-async function removeVolumes(context: ScenarioContext, phase: Phase): Promise<void> {
+async function removeVolumes(context: ScenarioContext): Promise<void> {
   const { cluster, namespace } = context;
   await cluster.kubectl(["-n", namespace, "delete", "pods,pvc", "--all", "--wait=true"], { timeoutMs: 90_000 });
-  const names = Object.values(NAMES).map((name) => volumeName(phase, name));
+  const names = Object.values(NAMES).map((name) => volumeName(namespace, name));
   await until(
     async () => {
       const attachments = await cluster.list("volumeattachments");
