@@ -18,5 +18,9 @@ export const EXPLAINED: readonly Explanation[] = [];
 
 export const LEFT_OUT: readonly LeftOut[] = [
   { expression: /\[Feature:SELinux\]/, reason: "needs a node that enforces SELinux" },
+  {
+    expression: /with any volume data source/,
+    reason: "needs the images of a volume populator, which are not made here",
+  },
   { expression: /should remount stale subpath bind mount/, reason: "needs crictl on the node", unless: "crictl" },
 ];
