@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
-import { createServer, type Server } from "node:http";
-import { connect } from "node:net";
+import { createServer as createHttpServer } from "node:http";
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
@@ -19,12 +19,31 @@ interface KubernetesEvent {
 
 describeNeeding(["etcd", program], "Kubernetes events at a real API server", () => {
   let server: KubeApiServer;
+  const helpers: Server[] = [];
+  const sockets = new Set<Socket>();
 
   beforeAll(async () => {
     server = await KubeApiServer.start(program, TOKEN);
     await server.call("POST", "/api/v1/namespaces", { metadata: { name: "apps" } });
   }, 120_000);
   afterAll(() => server.stop());
+  // Also after a failure: whatever stays open keeps the whole run from ending.
+  afterEach(async () => {
+    const closed = helpers.splice(0).map((helper) => new Promise((resolve) => helper.close(resolve)));
+    for (const socket of sockets) socket.destroy();
+    await Promise.all(closed);
+  });
+
+  /** Serves a port until the test ends. Returns the port. */
+  async function listen(helper: Server): Promise<number> {
+    helpers.push(helper);
+    helper.on("connection", (socket: Socket) => {
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+    });
+    await new Promise<void>((resolve) => helper.listen(0, "127.0.0.1", resolve));
+    return (helper.address() as AddressInfo).port;
+  }
 
   /** The program's own code in a process of its own, since Jest cannot load the client. */
   async function report(
@@ -117,9 +136,7 @@ describeNeeding(["etcd", program], "Kubernetes events at a real API server", () 
   });
 
   it("tries again later when the server is away, does not answer, or is not the right one", async () => {
-    const silent = createServer(() => undefined);
-    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
-    const { port } = silent.address() as { port: number };
+    const port = await listen(createServer());
     const outcome = `const { kind, reason } = await api.create(record); console.log(kind, reason);`;
     const away = await report(outcome, { server: "https://127.0.0.1:1" });
     expect(away.stdout).toContain("retry the API server cannot be reached");
@@ -129,13 +146,11 @@ describeNeeding(["etcd", program], "Kubernetes events at a real API server", () 
     expect(stranger.stdout).toContain("retry the API server cannot be reached");
     const wrongToken = await report(outcome, { tokenFile: server.caFile });
     expect(wrongToken.stdout).toMatch(/^retry /);
-    silent.closeAllConnections();
-    silent.close();
   });
 
   it("goes through a proxy", async () => {
     const asked: string[] = [];
-    const proxy: Server = createServer();
+    const proxy = createHttpServer();
     proxy.on("connect", (request, socket) => {
       asked.push(request.url ?? "");
       const [host = "", port = ""] = (request.url ?? "").split(":");
@@ -146,12 +161,10 @@ describeNeeding(["etcd", program], "Kubernetes events at a real API server", () 
       upstream.on("error", () => socket.destroy());
       socket.on("error", () => upstream.destroy());
     });
-    await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
-    const { port } = proxy.address() as { port: number };
+    const port = await listen(proxy);
     const { stdout } = await report(`console.log((await api.create(record)).kind);`, {
       proxyUrl: `http://127.0.0.1:${port}`,
     });
-    proxy.close();
     expect(stdout.trim()).toBe("done");
     expect(asked).toEqual([server.url.replace("https://", "")]);
   });
