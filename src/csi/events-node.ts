@@ -97,5 +97,5 @@ async function tellPublished(request: EventRequest, dependencies: NodeEventsDepe
   if (pod === undefined || !subjects.published(volumeId, targetPath, pod)) return;
   const volume = (await dataplane.get(volumeId))?.volume;
   if (volume === undefined) return;
-  for (const finding of findingsOfStaged(volume)) reporter.tellPod(pod, finding);
+  for (const finding of findingsOfStaged(volume)) reporter.tellPod(pod, volumeId, finding);
 }

@@ -7,7 +7,7 @@ import type { Random } from "../base/random.js";
 import type { EventOutcome, EventRecord, EventsApi, EventSink, KubernetesEvent } from "./events.js";
 
 export interface EventRecorderOptions {
-  /** Events of one object and reason within this time are one, with a series; default 10 minutes. */
+  /** Events of one object, reason and subject within this time are one, with a series; default 10 minutes. */
   readonly seriesWindowMs?: number;
   /** Calls to the API server at once, after a quiet time; default 20. */
   readonly burst?: number;
@@ -220,6 +220,6 @@ export class EventRecorder implements EventSink {
   }
 }
 
-function keyOf({ regarding: { kind, namespace, name, uid }, reason }: KubernetesEvent): string {
-  return [kind, namespace, name, uid, reason].join("/");
+function keyOf({ regarding: { kind, namespace, name, uid }, reason, subject }: KubernetesEvent): string {
+  return [kind, namespace, name, uid, reason, subject].join("/");
 }

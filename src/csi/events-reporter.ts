@@ -33,21 +33,23 @@ export class EventReporter {
     };
     const objects = definition.audience.flatMap((audience) => of[audience]);
     // A volume of which nobody is known is the node's matter.
-    for (const object of objects.length === 0 ? [this.#node] : objects) this.#report(object, finding);
+    if (objects.length === 0) this.#report(this.#node, volumeHandle, finding);
+    // What is the node's matter too is said of it once, however many volumes show it.
+    for (const object of objects) this.#report(object, object.kind === "Node" ? "" : volumeHandle, finding);
   }
 
   /** Only this pod: the others have heard of it. */
-  tellPod(pod: EventObject, finding: Finding): void {
-    this.#report(pod, finding);
+  tellPod(pod: EventObject, volumeHandle: string, finding: Finding): void {
+    this.#report(pod, volumeHandle, finding);
   }
 
   tellNode(finding: Finding): void {
-    this.#report(this.#node, finding);
+    this.#report(this.#node, finding.subject ?? "", finding);
   }
 
-  #report(regarding: EventObject, { reason, note }: Finding): void {
+  #report(regarding: EventObject, subject: string, { reason, note }: Finding): void {
     const { type, action } = EVENTS[reason];
-    this.#deps.sink.report({ regarding, type, action, reason, note });
+    this.#deps.sink.report({ regarding, type, action, reason, subject, note });
   }
 }
 

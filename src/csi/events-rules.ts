@@ -6,6 +6,8 @@ import type { EventReason } from "./events-catalogue.js";
 export interface Finding {
   readonly reason: EventReason;
   readonly note: string;
+  /** Of a node: what of it, when several things can have this reason. Of a volume it is the volume. */
+  readonly subject?: string;
 }
 
 const byCode: Readonly<Record<string, EventReason>> = {
@@ -134,6 +136,6 @@ export function findingsOfStaged({ volumeHandle, backend, deviceId, devicePath }
 }
 
 /** The event of something of the node itself. */
-export function findingOfNode({ kind, message }: NodeCondition): Finding {
-  return { reason: byNodeCondition[kind], note: message };
+export function findingOfNode({ kind, subject, message }: NodeCondition): Finding {
+  return { reason: byNodeCondition[kind], subject, note: message };
 }

@@ -18,6 +18,11 @@ export interface KubernetesEvent {
   readonly reason: string;
   /** What was being done, CamelCase. */
   readonly action: string;
+  /**
+   * What of the object it is about: a volume, a file, a measure; empty when there is no more to say. It is not sent, it
+   * keeps apart what has one reason: the note of a pod's first volume does not stand for its second.
+   */
+  readonly subject: string;
   /** For people; shortened to what the API takes. Never a secret. */
   readonly note: string;
 }

@@ -105,7 +105,8 @@ describe("failed calls", () => {
   ])("with %s say %s on the claim", async (code, reason) => {
     failure = new AppError("login", code, "target iqn.t refused it");
     await call("NodeStageVolume", { volumeId: "vol-1", volumeContext });
-    expect(events).toMatchObject([{ regarding: claim, reason, note: "volume vol-1: target iqn.t refused it" }]);
+    const note = "volume vol-1: target iqn.t refused it";
+    expect(events).toMatchObject([{ regarding: claim, reason, subject: "vol-1", note }]);
   });
 
   it("reach the pod that they are for, and the node when nobody is known", async () => {
@@ -113,6 +114,8 @@ describe("failed calls", () => {
     await call("NodePublishVolume", { volumeId: "vol-1", targetPath: "/t", volumeContext: podContext });
     await call("NodeStageVolume", { volumeId: "vol-2" });
     expect(events.map(({ regarding }) => regarding)).toEqual([pod, node]);
+    // The node has many volumes: each is told on its own.
+    expect(events.map(({ subject }) => subject)).toEqual(["vol-1", "vol-2"]);
   });
 
   it("that are no operator's matter say nothing, nor what is not meant to be read", async () => {
@@ -235,6 +238,6 @@ describe("conditions", () => {
     board.putNode(kind, "x", "as it is");
     await settled();
     await show({}, 0);
-    expect(events).toMatchObject([{ regarding: node, type: "Warning", reason, note: "as it is" }]);
+    expect(events).toMatchObject([{ regarding: node, type: "Warning", reason, subject: "x", note: "as it is" }]);
   });
 });

@@ -40,7 +40,7 @@ class ScriptedServer implements EventsApi {
 
 const event = (name: string, reason = "VolumeUnreachable"): KubernetesEvent => ({
   regarding: { kind: "Pod", namespace: "apps", name, uid: "u-1" },
-  ...{ type: "Warning", reason, action: "Connect", note: "no path" },
+  ...{ type: "Warning", reason, action: "Connect", subject: "vol-1", note: "no path" },
 });
 
 let clock: VirtualTime;
@@ -87,12 +87,13 @@ describe("EventRecorder", () => {
     expect(server.counts()).toEqual([3, 1]);
   });
 
-  it("tells other reasons and other pods of the same name apart", async () => {
+  it("tells other reasons, other volumes and other pods of the same name apart", async () => {
     recorder.report(event("web-0"));
+    recorder.report({ ...event("web-0"), subject: "vol-2" });
     recorder.report(event("web-0", "VolumeRestored"));
     recorder.report({ ...event("web-0"), regarding: { ...event("web-0").regarding, uid: "u-2" } });
     await recorder.idle();
-    expect(server.counts()).toEqual([1, 1, 1]);
+    expect(server.counts()).toEqual([1, 1, 1, 1]);
   });
 
   it("makes an event anew that the server has forgotten", async () => {

@@ -90,6 +90,8 @@ describe("staging a volume", () => {
     await fixture.stage({ volumeContext });
     const reason = "VolumeNotRestartSafe";
     const first = [`${reason} PersistentVolumeClaim data-web-0`, `${reason} Node worker-1`];
+    // The node is one event for all its volumes; a claim or pod may have several volumes.
+    expect(events.map(({ subject }) => subject)).toEqual([volumeId, volumeId, ""]);
     expect(await told()).toEqual(["FileSystemCreated PersistentVolumeClaim data-web-0", ...first]);
     // The kubelet repeats its calls, and a pod may run already when the node service starts anew.
     await fixture.stage({ volumeContext });
