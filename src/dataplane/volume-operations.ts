@@ -14,7 +14,7 @@ import { freshRecord } from "./fresh-record.js";
 import type { DeviceBinder, VolumeConnector } from "./ports.js";
 import type { LiveVolume, Volume } from "./volume.js";
 import { attachedOf, busy, busyIfHeld, failedVolume, notAttached, superseded } from "./volume-answers.js";
-import type { VolumeRecord } from "./volume-record.js";
+import { detachedRecord, type VolumeRecord } from "./volume-record.js";
 import type { VolumeRegistry } from "./volume-registry.js";
 
 export interface VolumeOperationsOptions extends BringUpOptions {
@@ -132,7 +132,7 @@ export class VolumeOperations {
   async purge(volume: Volume): Promise<void> {
     const { record } = volume;
     if (record === undefined) return;
-    await this.#save(volume, { ...record, phase: "detached", bootId: this.#options.bootId });
+    await this.#save(volume, { ...detachedRecord(record), bootId: this.#options.bootId });
     this.#note(volume, "volume-purged", "the node was booted since the volume was attached; it is detached now");
   }
 
@@ -232,7 +232,7 @@ export class VolumeOperations {
     const { record } = volume;
     if (record === undefined || record.phase === "detached") return;
     try {
-      await this.#save(volume, { ...record, phase: "detached" });
+      await this.#save(volume, detachedRecord(record));
     } catch (saveError) {
       // The record says "attaching": the next attach or start deals with it.
       this.#complain(volume, "a failed attach could not be noted in the record", saveError);
@@ -255,7 +255,7 @@ export class VolumeOperations {
     const { record } = volume;
     if (record === undefined) return;
     try {
-      await this.#save(volume, { ...record, phase: "detached" });
+      await this.#save(volume, detachedRecord(record));
     } catch (error) {
       volume.apply("failed", `detached, but its record could not be written: ${errorMessage(error)}`);
       throw error;

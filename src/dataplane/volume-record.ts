@@ -8,7 +8,7 @@ import { MAX_PORTALS_PER_VOLUME, MAX_VOLUME_HANDLE_BYTES } from "../base/limits.
  *
  * `phase` says how far the last attach or detach came: `attaching` (the caller has no answer yet), `attached`,
  * `detaching`, `detached`. A detached record stays: it holds the identity the device must show again, whether we
- * formatted it, and the ISID.
+ * formatted it, and the ISID, but no secrets.
  */
 export const volumeRecordSchema = z.object({
   version: z.literal(1),
@@ -50,6 +50,13 @@ export const volumeRecordSchema = z.object({
 });
 
 export type VolumeRecord = Readonly<z.infer<typeof volumeRecordSchema>>;
+
+/** What stays of a volume once it is detached: every attach brings its CHAP secrets anew, so none are kept. */
+export function detachedRecord(record: VolumeRecord): VolumeRecord {
+  const kept: z.infer<typeof volumeRecordSchema> = { ...record, phase: "detached" };
+  delete kept.sealedChap;
+  return kept;
+}
 
 /** Longest readable part of a file name: with hash and ending it stays far below the 255 bytes of most file systems. */
 const READABLE_CHARACTERS = 100;

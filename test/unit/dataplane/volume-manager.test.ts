@@ -77,6 +77,17 @@ describe("attach", () => {
     expect(world.array.last().request.chap?.secret.reveal().toString()).toBe("renewed-secret-1234");
   });
 
+  it("keeps the secrets on disk, sealed, for as long as the volume is attached", async () => {
+    const sealed = async (): Promise<readonly (string | undefined)[]> =>
+      (await world.store().load()).records.map(({ sealedChap }) => sealedChap);
+    await manager.attach(world.request());
+    expect(await sealed()).toEqual([expect.any(String)]);
+    await manager.detach("vol-1");
+    expect(await sealed()).toEqual([undefined]);
+    await manager.attach(world.request());
+    expect(world.array.last().request.chap?.secret.reveal().toString()).toBe(CANARY);
+  });
+
   it("fails what an earlier publication has not written, and attaches anew when nobody holds it", async () => {
     const first = await manager.attach(world.request({ publicationId: "grant-1" }));
     expect((await manager.attach(world.request({ publicationId: "grant-1" }))).generation).toBe(first.generation);
