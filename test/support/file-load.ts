@@ -4,6 +4,7 @@ import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, r
 import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { readFioReport, type FioResult } from "./fio-report.js";
 
 const run = promisify(execFile);
 
@@ -17,29 +18,6 @@ export interface FioOptions {
   readonly runtimeSeconds?: number;
   /** Bytes per second; without it as fast as it goes. */
   readonly rateBytes?: number;
-}
-
-export interface FioResult {
-  readonly readBytes: number;
-  readonly writtenBytes: number;
-  readonly runtimeMs: number;
-  /** The longest that one write or sync took, as its caller saw it. */
-  readonly longestWaitMs: number;
-}
-
-interface FioSide {
-  readonly io_bytes: number;
-  readonly runtime: number;
-  readonly clat_ns?: { readonly max: number };
-}
-
-interface FioReport {
-  readonly jobs: readonly {
-    readonly error: number;
-    readonly read: FioSide;
-    readonly write: FioSide;
-    readonly sync: { readonly lat_ns?: { readonly max: number } };
-  }[];
 }
 
 /** Random writes of 4 to 64 KiB with CRC32C in each block. Rejects when fio found a wrong byte or an I/O error. */
@@ -58,16 +36,7 @@ export async function runFio(options: FioOptions): Promise<FioResult> {
     // fio writes files of its own where it stands.
     { cwd: directory, maxBuffer: 16 * 1024 * 1024 },
   );
-  const report = JSON.parse(stdout.slice(stdout.indexOf("{"))) as FioReport;
-  const [job] = report.jobs;
-  if (job?.error !== 0) throw new Error(`fio met error ${job?.error}`);
-  const waitsNs = [job.write.clat_ns?.max ?? 0, job.sync.lat_ns?.max ?? 0];
-  return {
-    readBytes: job.read.io_bytes,
-    writtenBytes: job.write.io_bytes,
-    runtimeMs: job.read.runtime + job.write.runtime,
-    longestWaitMs: Math.round(Math.max(...waitsNs) / 1e6),
-  };
+  return readFioReport(stdout);
 }
 
 /** Nested folders with files of many sizes, empty and odd ones among them, and a symbolic link; all synced. */

@@ -1,3 +1,4 @@
+import { readFioReport, type FioResult } from "../../support/fio-report.js";
 import type { Cluster } from "./cluster.js";
 
 export interface LoadOptions {
@@ -11,31 +12,9 @@ export interface LoadOptions {
   readonly rate?: string;
 }
 
-export interface LoadFigures {
-  readonly writtenBytes: number;
-  readonly runtimeMs: number;
-  /** The longest that one write or sync took, as the pod saw it. */
-  readonly longestWaitMs: number;
-}
-
-interface FioSide {
-  readonly io_bytes: number;
-  readonly runtime: number;
-  readonly clat_ns?: { readonly max: number };
-}
-
-interface FioReport {
-  readonly jobs: readonly {
-    readonly error: number;
-    readonly read: FioSide;
-    readonly write: FioSide;
-    readonly sync: { readonly lat_ns?: { readonly max: number } };
-  }[];
-}
-
 export interface Load {
   /** Rejects at the first I/O error or wrong byte; then verifies all that was written once more. */
-  readonly finished: Promise<LoadFigures>;
+  readonly finished: Promise<FioResult>;
 }
 
 function fioArgs({ target, sizeMib }: LoadOptions): readonly string[] {
@@ -61,8 +40,8 @@ export function startLoad(cluster: Cluster, options: LoadOptions): Load {
     shell([...fioArgs(options), "--do_verify=0", "--time_based=1", `--runtime=${seconds}`, `--rate=${rate}`]),
     { timeoutMs },
   );
-  const finish = async (): Promise<LoadFigures> => {
-    const figures = read(await load.finished);
+  const finish = async (): Promise<FioResult> => {
+    const figures = readFioReport(await load.finished);
     // The load overwrote blocks in an order of its own; the same seed makes the same blocks, and each names its place.
     await cluster.kubectl(shell([...fioArgs(options), "--verify_only=1"]), { timeoutMs: 120_000 });
     return figures;
@@ -70,18 +49,4 @@ export function startLoad(cluster: Cluster, options: LoadOptions): Load {
   const finished = finish();
   finished.catch(() => undefined);
   return { finished };
-}
-
-function read(text: string): LoadFigures {
-  // fio may print a line before the JSON.
-  const report = JSON.parse(text.slice(text.indexOf("{"))) as FioReport;
-  const job = report.jobs[0];
-  if (job === undefined) throw new Error("fio reported no job");
-  if (job.error !== 0) throw new Error(`fio met an I/O error: ${job.error}`);
-  const waits = [job.read.clat_ns?.max, job.write.clat_ns?.max, job.sync.lat_ns?.max].map((ns) => (ns ?? 0) / 1e6);
-  return {
-    writtenBytes: job.write.io_bytes,
-    runtimeMs: job.write.runtime,
-    longestWaitMs: Math.round(Math.max(...waits)),
-  };
 }
