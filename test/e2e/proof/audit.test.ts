@@ -35,7 +35,7 @@ describe("the audit log", () => {
     expect(auditedRequests(log, "hawser")).toEqual([
       {
         ...{ account: ACCOUNT, apiGroup: "", resource: "persistentvolumeclaims/status", verb: "patch" },
-        ...{ namespace: "default", name: "x", code: 200 },
+        ...{ namespace: "default", name: "x", code: 200, beginsWithList: false },
       },
     ]);
   });
@@ -55,6 +55,14 @@ describe("the verdict", () => {
 
   it("is content when every right was used and nothing refused", () => {
     expect(verdict([line("patch", STATUS_REQUEST)])).toMatchObject({ refused: [], unused: [], permissions: 1 });
+  });
+
+  it("takes a watch that begins with the list for a list, and no other", () => {
+    const rules = roleObjects("ClusterRole", [{ apiGroups: [""], resources: ["nodes"], verbs: ["list", "watch"] }]);
+    const watch = (query: string): string =>
+      JSON.stringify({ ...(JSON.parse(line("watch", { resource: "nodes" })) as object), requestURI: `/x?${query}` });
+    expect(verdict([watch("sendInitialEvents=true&watch=true")], rules).unused).toEqual([]);
+    expect(verdict([watch("watch=true")], rules).unused).toEqual([`${ACCOUNT}: list nodes`]);
   });
 
   it("names a right that was not used", () => {

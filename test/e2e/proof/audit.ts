@@ -21,9 +21,15 @@ export interface AuditedRequest {
   readonly namespace: string | undefined;
   readonly name: string | undefined;
   readonly code: number;
+  /**
+   * A watch that begins with the list (WatchList, on by default from Kubernetes 1.35 on). An informer asks for it in
+   * place of a list, which older servers, and one that refuses the stream for a moment, still get.
+   */
+  readonly beginsWithList: boolean;
 }
 
 interface AuditEvent {
+  readonly requestURI?: string;
   readonly verb?: string;
   readonly user?: { readonly username?: string };
   readonly objectRef?: {
@@ -57,6 +63,7 @@ export function auditedRequests(log: string, namespace: string): readonly Audite
         namespace: objectRef?.namespace,
         name: objectRef?.name,
         code: event.responseStatus.code ?? 0,
+        beginsWithList: event.verb === "watch" && /[?&]sendInitialEvents=true(&|$)/.test(event.requestURI ?? ""),
       },
     ];
   });
@@ -131,7 +138,7 @@ const FORBIDDEN = 403;
 function uses(request: AuditedRequest, permission: Permission): boolean {
   return (
     request.account === permission.account &&
-    request.verb === permission.verb &&
+    (request.verb === permission.verb || (permission.verb === "list" && request.beginsWithList)) &&
     request.resource === permission.resource &&
     request.apiGroup === permission.apiGroup &&
     request.code !== FORBIDDEN &&
