@@ -29,6 +29,12 @@ const CLUSTER_FLAGS = [
   "--field-selector",
   "--v",
   "--extra-create-metadata",
+  "--volume-name-prefix",
+  // kubectl and Kubernetes' e2e.test
+  "--validate",
+  "--kubeconfig",
+  "--storage",
+  "--ginkgo",
 ];
 const OTHER_FLAGS = new Set([
   "--selectProjects",
