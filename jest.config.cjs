@@ -1,6 +1,7 @@
 /**
- * Two projects: `unit` runs anywhere in parallel; `system` (files named *.system.test.ts) drives real targets,
- * kernels and tools, one file at a time. scripts/test runs both.
+ * Projects: `unit` runs anywhere in parallel; `system` (files named *.system.test.ts) drives real targets,
+ * kernels and tools, one file at a time. scripts/test runs both. A third, `apiserver` (*.apiserver.test.ts), needs a
+ * kube-apiserver, which only scripts/e2e builds: its --dry-run runs them.
  */
 const shared = {
   testEnvironment: "node",
@@ -22,9 +23,10 @@ module.exports = {
       ...shared,
       displayName: "unit",
       testMatch: ["<rootDir>/test/**/*.test.ts"],
-      testPathIgnorePatterns: ["/node_modules/", "\\.system\\.test\\.ts$"],
+      testPathIgnorePatterns: ["/node_modules/", "\\.(system|apiserver)\\.test\\.ts$"],
     },
     { ...shared, displayName: "system", testMatch: ["<rootDir>/test/**/*.system.test.ts"] },
+    { ...shared, displayName: "apiserver", testMatch: ["<rootDir>/test/**/*.apiserver.test.ts"] },
   ],
   testTimeout: 30000,
 };

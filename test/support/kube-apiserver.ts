@@ -8,12 +8,15 @@ import { join } from "node:path";
 
 const ADMIN_TOKEN = "admin-of-a-test";
 
-/** The kube-apiserver that the end-to-end tests build, or a path at which there is none. */
+/** The newest kube-apiserver that the end-to-end tests have built, or a path at which there is none. */
 export function apiServerProgram(): string {
   const folder = join(process.cwd(), ".cache", "e2e");
   const builds = existsSync(folder) ? readdirSync(folder, { recursive: true, encoding: "utf8" }) : [];
-  const found = builds.find((path) => path.endsWith("/kube-apiserver") || path === "kube-apiserver");
-  return process.env["HAWSER_KUBE_APISERVER"] ?? join(folder, found ?? "kube-apiserver");
+  const newest = builds
+    .filter((path) => path.endsWith("/bin/kube-apiserver"))
+    .sort((left, right) => left.localeCompare(right, "en", { numeric: true }))
+    .at(-1);
+  return process.env["HAWSER_KUBE_APISERVER"] ?? join(folder, newest ?? "kube-apiserver");
 }
 
 /** A real API server with its etcd, on this machine alone. */
