@@ -32,8 +32,8 @@ const { values: options } = parseArgs({
     cluster: { type: "string", default: PATHS.record },
     /** Part of the suite, as a regular expression over the names of tests. */
     focus: { type: "string", default: "External.Storage" },
-    /** Tests at a time: two processors carry two without one test's load timing out another. */
-    processes: { type: "string", default: "2" },
+    /** Tests at a time: they wait for the kubelet most of their time, so two processors carry six. */
+    processes: { type: "string", default: "6" },
   },
 });
 
