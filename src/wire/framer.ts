@@ -2,12 +2,22 @@ import { BHS_BYTES, Opcode } from "./constants.js";
 import { crc32c, crc32cRange } from "./crc32c.js";
 import type { DigestUse } from "./encode.js";
 import { DigestError, fieldInvalid, ProtocolError } from "./errors.js";
+import { assessDamage } from "./header-damage.js";
 import { ahsLengthBytes, dataSegmentLengthBytes, NO_DATA, OPCODE_MASK, paddingBytes } from "./header.js";
 
 export interface FramerOptions {
   /** Longest data segment that is accepted, in bytes: what we declared as MaxRecvDataSegmentLength (§13.12). */
   readonly maxDataSegmentLength: number;
   readonly digests: DigestUse;
+  /** See `setResynchronise`; false when left out. */
+  readonly resynchronise?: boolean;
+}
+
+/** A PDU that was dropped because its header was damaged. All facts come from that header: use them as hints only. */
+export interface DroppedPdu {
+  readonly opcode: number;
+  /** Length of the whole PDU, with digests and padding. */
+  readonly skippedBytes: number;
 }
 
 /** One PDU as it came. Valid during the callback, except `ahs` and `data`: see there. */
@@ -31,9 +41,14 @@ export interface FramerHandler {
   placeData(header: Buffer, dataSegmentLength: number): Buffer | undefined;
   /** A whole PDU. May throw, and may call every method of the framer but `push`. */
   onPdu(pdu: RawPdu): void;
+  /**
+   * A PDU was dropped because of its header digest, and the stream is known again: the PDU behind it comes next.
+   * May do what `onPdu` may.
+   */
+  onHeaderDigestError?(dropped: DroppedPdu): void;
 }
 
-type Phase = "header" | "ahs" | "header-digest" | "data" | "trailer" | "dead";
+type Phase = "header" | "ahs" | "header-digest" | "data" | "trailer" | "skip" | "dead";
 
 const DIGEST_BYTES = 4;
 
@@ -59,6 +74,11 @@ export class Framer {
   #data: Buffer = NO_DATA;
   #dataCrc = 0;
   #trailerLength = 0;
+  #isResynchroniseOn: boolean;
+  /** The PDU with the damaged header, until the next header has proved where it ended. */
+  #dropped: DroppedPdu | undefined;
+  /** Bytes of it that are still to come, by hypothesis. */
+  #skipLength = 0;
   /** Counts resets, so that `push` notices one that a callback made. */
   #epoch = 0;
   #isPushing = false;
@@ -68,6 +88,7 @@ export class Framer {
     this.#maxDataSegmentLength = options.maxDataSegmentLength;
     this.#digests = options.digests;
     this.#pduDigests = options.digests;
+    this.#isResynchroniseOn = options.resynchronise ?? false;
   }
 
   /** Holds from the next PDU on, even one in the same chunk. */
@@ -80,23 +101,41 @@ export class Framer {
     this.#maxDataSegmentLength = lengthBytes;
   }
 
+  /**
+   * What a wrong header digest does. Off: `push` throws. On: the PDU is dropped and the search for the next one begins
+   * (RFC 7143 §7.8): where the damaged header lets the PDU end there must be a header whose own digest is good, or
+   * `push` throws after all. Only for sessions that can do without a PDU: ErrorRecoveryLevel 1 and up (§7.1.4).
+   */
+  setResynchronise(isOn: boolean): void {
+    this.#isResynchroniseOn = isOn;
+  }
+
+  /**
+   * Is the framer behind a damaged header and not yet at a good one? Nothing is delivered meanwhile, and a damaged
+   * length can make this last until the peer sends more: bound the wait, and make the peer talk (a ping).
+   */
+  get isResynchronising(): boolean {
+    return this.#dropped !== undefined;
+  }
+
   /** Is nothing of a PDU waiting for its rest? The end of the stream is clean only then. */
   get isAtBoundary(): boolean {
-    return this.#phase === "header" && this.#filled === 0;
+    return this.#phase === "header" && this.#filled === 0 && this.#dropped === undefined;
   }
 
   /** Forgets a PDU begun, and lives again after an error. Called in a callback, it drops the rest of the chunk. */
   reset(): void {
     this.#epoch += 1;
     this.#isPushing = false;
+    this.#dropped = undefined;
     this.#beginPdu();
   }
 
   /**
    * Takes the next bytes of the stream and calls the handler for each PDU they complete. Borrows `chunk`: nothing of
-   * it is kept. Throws ProtocolError (data segment too long, AHS where none may be), DigestError (header digest), or
-   * what the handler throws; after that the framer is dead, since where the next PDU starts is not known (§7.8), and
-   * every further push throws ProtocolError `FRAMER_DEAD` until `reset`.
+   * it is kept. Throws ProtocolError (data segment too long, AHS where none may be), DigestError (header digest; see
+   * `setResynchronise`), or what the handler throws; after that the framer is dead, since where the next PDU starts is
+   * not known (§7.8), and every further push throws ProtocolError `FRAMER_DEAD` until `reset`.
    */
   push(chunk: Buffer): void {
     if (this.#isPushing || this.#phase === "dead") {
@@ -130,6 +169,8 @@ export class Framer {
         return this.#stepData(chunk, position);
       case "trailer":
         return this.#stepTrailer(chunk, position);
+      case "skip":
+        return this.#stepSkip(chunk, position);
       case "dead":
         return chunk.length;
     }
@@ -150,9 +191,11 @@ export class Framer {
     const next = position + this.#fill(this.#header, BHS_BYTES, chunk, position);
     if (this.#filled < BHS_BYTES) return next;
     this.#filled = 0;
-    this.#pduDigests = this.#digests;
+    // A header that shall prove where it starts has to have a digest.
+    if (this.#dropped === undefined) this.#pduDigests = this.#digests;
     const ahsLength = ahsLengthBytes(this.#header);
-    if (ahsLength > 0) {
+    // Where no AHS may be, a length of one is damage more often than not: the digest that follows now shows it.
+    if (ahsLength > 0 && (this.#opcode() === Opcode.scsiCommand || !this.#pduDigests.header)) {
       this.#ahs = Buffer.alloc(ahsLength);
       this.#phase = "ahs";
     } else if (this.#pduDigests.header) {
@@ -180,17 +223,51 @@ export class Framer {
     let crc = crc32c(this.#header);
     if (this.#ahs !== undefined) crc = crc32c(this.#ahs, crc);
     if (crc !== this.#digest.readUInt32LE(0)) {
-      throw new DigestError("HEADER_DIGEST_MISMATCH", "the header digest does not match; the connection must close", {
-        opcode: this.#opcode(),
-      });
+      this.#headerDamaged();
+      return next;
     }
+    if (this.#dropped !== undefined && !this.#isFoundAgain(this.#dropped)) return next;
     this.#headerComplete();
     return next;
   }
 
+  /** Drops the PDU if its end can be guessed, and if none was dropped right before it; throws otherwise. */
+  #headerDamaged(): void {
+    const damage =
+      this.#isResynchroniseOn && this.#dropped === undefined && this.#ahs === undefined
+        ? assessDamage(this.#header, this.#digest.readUInt32LE(0))
+        : undefined;
+    if (damage === undefined || damage.dataSegmentLength > this.#maxDataSegmentLength) {
+      throw new DigestError("HEADER_DIGEST_MISMATCH", "the header digest does not match; the connection must close", {
+        opcode: this.#opcode(),
+      });
+    }
+    const { opcode, dataSegmentLength } = damage;
+    const digestBytes = this.#pduDigests.data && dataSegmentLength > 0 ? DIGEST_BYTES : 0;
+    this.#skipLength = dataSegmentLength + paddingBytes(dataSegmentLength) + digestBytes;
+    this.#dropped = { opcode, skippedBytes: BHS_BYTES + DIGEST_BYTES + this.#skipLength };
+    this.#phase = this.#skipLength > 0 ? "skip" : "header";
+  }
+
+  #stepSkip(chunk: Buffer, position: number): number {
+    const count = Math.min(this.#skipLength, chunk.length - position);
+    this.#skipLength -= count;
+    if (this.#skipLength === 0) this.#phase = "header";
+    return position + count;
+  }
+
+  /** A good header stands where `dropped` was to end. False when the receiver, told of it, reset the framer. */
+  #isFoundAgain(dropped: DroppedPdu): boolean {
+    this.#dropped = undefined;
+    this.#pduDigests = this.#digests;
+    const epoch = this.#epoch;
+    this.#handler.onHeaderDigestError?.(dropped);
+    return this.#epoch === epoch;
+  }
+
   #headerComplete(): void {
     const header = this.#header;
-    if (this.#ahs !== undefined && this.#opcode() !== Opcode.scsiCommand) {
+    if (ahsLengthBytes(header) !== 0 && this.#opcode() !== Opcode.scsiCommand) {
       throw fieldInvalid(this.#opcode(), "11.2.1.5", "TotalAHSLength is not 0 in a PDU that has no AHS");
     }
     const length = dataSegmentLengthBytes(header);
