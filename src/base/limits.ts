@@ -23,6 +23,9 @@ export const MAX_AHS_BYTES = 255 * 4;
 /** Redirects followed in one login before it fails: more is a loop. */
 export const MAX_LOGIN_REDIRECTS = 8;
 
+/** Time to connect at a portal that may be behind a network that went silent, while others are known: some retransmits. */
+export const SILENT_PORTAL_CONNECT_MS = 3_000;
+
 /** Round trips in one login before it fails: a peer that never finishes must not hold us. */
 export const MAX_LOGIN_EXCHANGES = 32;
 
@@ -149,6 +152,9 @@ export const MAX_TEXT_SIMPLE_VALUE_BYTES = 255;
 /** Longest value of any other text key (lists, binary values, keys unknown to us): room for all of §12 and §13. */
 export const MAX_TEXT_VALUE_BYTES = 8_192;
 
+/** Extension keys one login offers: somebody who needs more is not negotiating. */
+export const MAX_EXTENSION_KEYS = 16;
+
 /** Pairs in one text: SendTargets over the largest text we accept has fewer, since a name takes some 40 bytes. */
 export const MAX_TEXT_PAIRS = 262_144;
 
@@ -205,6 +211,27 @@ export const TARGET_MAX_DATA_BYTES_PER_CONNECTION = 67_108_864;
 
 /** Data buffers an embedded target server keeps for reuse. */
 export const TARGET_POOL_BYTES = 67_108_864;
+
+/** Connections one session of the embedded target may have: more than the paths of any host, fewer than cost much. */
+export const TARGET_MAX_CONNECTIONS_PER_SESSION = 8;
+
+/** Unsolicited data one session of the embedded target keeps for commands that came before their turn; more is dropped. */
+export const TARGET_MAX_EARLY_DATA_BYTES = 33_554_432;
+
+/** Time an initiator has to acknowledge the responses before a fenced one (RFC 7143 §4.2.2.3), before its silent connections are dropped. */
+export const TARGET_FENCE_TIMEOUT_MS = 10_000;
+
+/** Time the embedded target waits for missing commands and outstanding data before it aborts a task set (RFC 7143 §4.2.3.3). */
+export const TARGET_ABORT_WAIT_MS = 3_000;
+
+/** Responses one connection of the embedded target keeps for a Status SNACK; an initiator that acknowledges none of them loses the oldest. */
+export const TARGET_MAX_UNACKNOWLEDGED_STATUS = 1_024;
+
+/** Time without a Data-Out PDU after which the embedded target asks again with a recovery R2T (RFC 7143 §7.1.4.1). */
+export const TARGET_DATA_TIMEOUT_MS = 5_000;
+
+/** Recovery R2Ts for one command before it ends with an error: a path that damages all data must not hold it for ever. */
+export const TARGET_MAX_RECOVERY_R2TS = 16;
 
 /** Idle time after which the embedded target pings an initiator, and the time that has to answer. */
 export const TARGET_PING_INTERVAL_MS = 30_000;
@@ -280,3 +307,24 @@ export const HEALTH_CHECK_TIMEOUT_MS = 3_000;
 
 /** Connections to the health address at one time: the kubelet needs one, and nobody else matters. */
 export const MAX_HEALTH_CONNECTIONS = 32;
+
+/** Numbered PDUs a connection keeps while one before them is missing: all tasks and control requests may be answered. */
+export const MAX_HELD_STATUS_PDUS = 2_048;
+
+/** Data-In PDUs of one task kept note of while one before them is missing: 16 MiB in the smallest segments. */
+export const MAX_EARLY_DATA_PDUS = 32_768;
+
+/** R2Ts of one task kept while one before them is missing: more were never agreed on. */
+export const MAX_EARLY_R2TS = 64;
+
+/** Times a retransmission is asked for before the connection is given up: a peer that ignores three ignores all. */
+export const MAX_SNACK_TRIES = 4;
+
+/** Times a command is sent again with its number before the connection is given up. */
+export const MAX_COMMAND_RETRANSMISSIONS = 8;
+
+/** Tags of tasks that ended without their answer, kept to know a late answer: as many as can be at the target. */
+export const MAX_ABANDONED_TASKS = 4_096;
+
+/** Connections of one session: more only cost, and every target has a limit below this. */
+export const MAX_CONNECTIONS_PER_SESSION = 64;

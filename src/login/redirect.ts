@@ -53,32 +53,60 @@ function parseTag(text: string): number {
  * at the original portal again. A permanent one replaces the original.
  */
 export class RedirectFollower {
-  #original: PortalAddress;
-  #followed = 0;
+  /** The portal as it was named, whatever became of it. */
+  readonly named: PortalAddress;
+  #portal: PortalAddress;
+  /** What `portal` was when the login under way began. */
+  #portalBefore: PortalAddress;
+  #visited: PortalAddress[];
+  #isPermanent = true;
 
-  constructor(original: PortalAddress) {
-    this.#original = original;
+  constructor(portal: PortalAddress) {
+    this.named = portal;
+    this.#portal = portal;
+    this.#portalBefore = portal;
+    this.#visited = [portal];
+  }
+
+  /** Where the next login begins: the portal as it was named, or where a permanent redirect has moved it. */
+  get portal(): PortalAddress {
+    return this.#portal;
   }
 
   /** Where the next login begins. Starts a new count of redirects. */
   begin(): PortalAddress {
-    this.#followed = 0;
-    return this.#original;
+    this.#portalBefore = this.#portal;
+    this.#visited = [this.#portal];
+    this.#isPermanent = true;
+    return this.#portal;
   }
 
-  /** Where the login under way goes on. Throws LoginError LOGIN_TOO_MANY_REDIRECTS past MAX_LOGIN_REDIRECTS. */
+  /**
+   * Where the login under way goes on. Throws LoginError LOGIN_TOO_MANY_REDIRECTS past MAX_LOGIN_REDIRECTS, naming the
+   * way it was led; permanent redirects of that login are forgotten then, or it would begin in the loop for ever.
+   */
   follow(redirect: Redirect): PortalAddress {
     const portal = { host: redirect.host, port: redirect.port };
-    this.#followed += 1;
-    if (this.#followed > MAX_LOGIN_REDIRECTS) {
-      throw new LoginError(
-        "LOGIN_TOO_MANY_REDIRECTS",
-        `login at ${formatPortal(this.#original)} was redirected more than ${MAX_LOGIN_REDIRECTS} times, last to ` +
-          `${formatPortal(portal)}; look for targets that redirect to each other`,
-        { retry: "other-path" },
-      );
+    this.#visited.push(portal);
+    if (this.#visited.length - 1 > MAX_LOGIN_REDIRECTS) {
+      this.#portal = this.#portalBefore;
+      throw tooManyRedirects(this.#visited.map(formatPortal));
     }
-    if (redirect.kind === "permanent") this.#original = portal;
+    // What a portal moves for good that we reached for the time being says nothing about the original.
+    this.#isPermanent &&= redirect.kind === "permanent";
+    if (this.#isPermanent) this.#portal = portal;
     return portal;
   }
+}
+
+function tooManyRedirects(way: readonly string[]): LoginError {
+  const isLoop = new Set(way).size < way.length;
+  const remedy = isLoop
+    ? "portals redirect to each other: mend the redirects of the target"
+    : "look for a target that redirects without end";
+  return new LoginError(
+    "LOGIN_TOO_MANY_REDIRECTS",
+    `login at ${way[0] ?? ""} was redirected more than ${MAX_LOGIN_REDIRECTS} times (${way.join(" → ")}); ${remedy}`,
+    { retry: "other-path", details: { isLoop, way } },
+  );
 }

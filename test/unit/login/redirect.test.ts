@@ -63,4 +63,38 @@ describe("RedirectFollower", () => {
     follower.begin();
     expect(follower.follow(redirect)).toEqual({ host: "10.0.0.2", port: 3260 });
   });
+
+  it("keeps the original when a permanent redirect follows a temporary one", () => {
+    const follower = new RedirectFollower(original);
+    follower.begin();
+    follower.follow({ kind: "temporary", host: "10.0.0.2", port: 3260 });
+    follower.follow({ kind: "permanent", host: "10.0.0.3", port: 3260 });
+    expect(follower.begin()).toEqual(original);
+    follower.follow({ kind: "permanent", host: "10.0.0.4", port: 3260 });
+    follower.follow({ kind: "temporary", host: "10.0.0.5", port: 3260 });
+    expect(follower.portal).toEqual({ host: "10.0.0.4", port: 3260 });
+    expect(follower.named).toEqual(original);
+  });
+
+  it("names the portals of a loop, and forgets the permanent redirects in it", () => {
+    const follower = new RedirectFollower(original);
+    follower.begin();
+    const round = [
+      { kind: "permanent", host: "10.0.0.2", port: 3260 },
+      { kind: "permanent", host: "10.0.0.1", port: 3260 },
+    ] as const;
+    const spin = (): void => {
+      for (;;) for (const redirect of round) follower.follow(redirect);
+    };
+    expect(spin).toThrow(/10\.0\.0\.1:3260 → 10\.0\.0\.2:3260 → 10\.0\.0\.1:3260.*redirect to each other/);
+    expect(follower.begin()).toEqual(original);
+  });
+
+  it("does not call a long way a loop", () => {
+    const follower = new RedirectFollower(original);
+    const lead = (): void => {
+      for (let port = 3261; ; port += 1) follower.follow({ kind: "temporary", host: "10.0.0.9", port });
+    };
+    expect(lead).toThrow(/redirects without end/);
+  });
 });
