@@ -13,6 +13,7 @@ import { loginStatusError } from "./login-status.js";
 import type { OperationalPreferences, SessionType, TextPairs } from "./negotiate.js";
 import { DEFAULT_PREFERENCES, digestPreference, NegotiationError, Negotiator } from "./negotiate.js";
 import type { NegotiatedParameters } from "./parameters.js";
+import { DEFAULT_PARAMETERS } from "./parameters.js";
 import type { Redirect } from "./redirect.js";
 import { parseTargetAddress } from "./redirect.js";
 
@@ -27,7 +28,10 @@ export interface InitiatorLoginOptions {
   /** 0 for a new session (or to reinstate one), else the session that the connection joins. */
   readonly tsih: number;
   readonly cid: number;
+  /** First of a new session, or the next one of the session that the connection joins; not used up (§11.12.8). */
   readonly cmdSn: number;
+  /** ExpStatSN of the connection with this `cid` that the login restarts (§6.3.4, §11.12.9). */
+  readonly oldExpStatSn?: number;
   readonly initiatorTaskTag: number;
   readonly chap?: ChapCredentials;
   /** In order of preference; MD5 is added at the end when it is missing (§12.1.3). Default DEFAULT_CHAP_ALGORITHMS. */
@@ -38,10 +42,15 @@ export interface InitiatorLoginOptions {
   readonly dataDigest: DigestChoice;
   /** What to propose instead of DEFAULT_PREFERENCES. */
   readonly offers?: Partial<Omit<OperationalPreferences, "headerDigest" | "dataDigest">>;
-  /** The session's parameters, for a connection that joins it. */
+  /**
+   * What the leading login negotiated: must be there for a connection that joins its session. The values of the
+   * session hold for it too; its digests and MaxRecvDataSegmentLength are its own.
+   */
   readonly sessionParameters?: NegotiatedParameters;
-  /** The portal group that discovery named; another one fails the login (§6.3.1). */
+  /** The portal group that discovery named, or that the session to be joined is in; another one fails the login. */
   readonly expectedPortalGroupTag?: number;
+  /** Keys of our own to offer in the leading login of a normal session: see checkExtensionKeys. */
+  readonly extensionKeys?: TextPairs;
   /** Without CHAP, begin in the operational stage (one round trip less, but some targets want the security stage). */
   readonly isSecurityStageSkipped?: boolean;
 }
@@ -64,6 +73,8 @@ export interface LoginResult {
   readonly tsih: number;
   readonly targetPortalGroupTag: number | undefined;
   readonly targetAlias?: string;
+  /** What the target said to our extension keys, `NotUnderstood` and the like included; a key it left out is not here. */
+  readonly extensionAnswers: TextPairs;
   /** The StatSN of the target's next PDU. */
   readonly nextExpStatSn: number;
   /** The CmdSN of the login: the first non-immediate command of a new session carries it. */
@@ -108,29 +119,35 @@ export class InitiatorLogin {
   #authMethod: "None" | "CHAP" = "None";
   #wasChapOffered = false;
 
-  /** Throws AuthError when the CHAP credentials break §9.2.1. */
+  /** Throws AuthError when the CHAP credentials break §9.2.1, NegotiationError for extension keys that cannot be. */
   constructor(options: InitiatorLoginOptions, dependencies: InitiatorLoginDependencies) {
     assert(options.isid.length === 6, "an ISID has six bytes");
     assert(
       (options.targetName === undefined) === (options.sessionType === "Discovery"),
       "a normal session has a target",
     );
+    const { isid, tsih, initiatorTaskTag, cid, cmdSn, oldExpStatSn = 0 } = options;
+    const isJoining = tsih !== 0;
+    // §4.3: a discovery session has one connection.
+    assert(!isJoining || options.sessionType === "Normal", "only a normal session can be joined");
+    assert(isJoining === (options.sessionParameters !== undefined), "a session that is joined has its parameters");
+    assert(isJoining || oldExpStatSn === 0, "a new session restarts no connection");
     this.#options = options;
-    const { isid, tsih, initiatorTaskTag, cid, cmdSn } = options;
-    this.#exchange = new LoginExchange({ isid, tsih, initiatorTaskTag, cid, cmdSn });
+    this.#exchange = new LoginExchange({ isid, tsih, initiatorTaskTag, cid, cmdSn, oldExpStatSn });
     const configured = options.chapAlgorithms ?? DEFAULT_CHAP_ALGORITHMS;
     this.#chapAlgorithms = configured.includes(CHAP_MD5) ? configured : [...configured, CHAP_MD5];
     this.#negotiator = new Negotiator({
       role: "initiator",
       sessionType: options.sessionType,
-      isLeading: options.tsih === 0,
+      isLeading: !isJoining,
       preferences: {
         ...DEFAULT_PREFERENCES,
         ...options.offers,
         headerDigest: digestPreference(options.headerDigest),
         dataDigest: digestPreference(options.dataDigest),
       },
-      ...(options.sessionParameters === undefined ? {} : { current: options.sessionParameters }),
+      ...(options.sessionParameters === undefined ? {} : { current: forJoining(options.sessionParameters) }),
+      ...(isJoining || options.sessionType === "Discovery" ? {} : { extensionKeys: options.extensionKeys ?? [] }),
     });
     if (options.chap === undefined) {
       this.#authMethods = ["None"];
@@ -306,11 +323,14 @@ export class InitiatorLogin {
     const expected = this.#options.expectedPortalGroupTag;
     const tag = this.#portalGroupTag();
     if (expected === undefined || tag === undefined || tag === expected) return;
-    throw new LoginError(
-      "LOGIN_PORTAL_GROUP_MISMATCH",
-      `the portal belongs to portal group ${tag}, discovery said ${expected}; discover the target again`,
-      { retry: "other-path", details: { expected, tag } },
-    );
+    const problem =
+      this.#options.tsih === 0
+        ? `discovery said ${expected}; discover the target again`
+        : `the session is in ${expected}, and cannot span both; use portals of one portal group for one session`;
+    throw new LoginError("LOGIN_PORTAL_GROUP_MISMATCH", `the portal belongs to portal group ${tag}, ${problem}`, {
+      retry: "other-path",
+      details: { expected, tag },
+    });
   }
 
   #portalGroupTag(): number | undefined {
@@ -327,6 +347,7 @@ export class InitiatorLogin {
       tsih: pdu.tsih,
       targetPortalGroupTag: this.#portalGroupTag(),
       ...(targetAlias === undefined ? {} : { targetAlias }),
+      extensionAnswers: this.#negotiator.extensionAnswers,
       nextExpStatSn: this.#exchange.expStatSn,
       cmdSn: this.#options.cmdSn,
       expCmdSn: pdu.expCmdSn,
@@ -346,4 +367,14 @@ export class InitiatorLogin {
     const secrets = chap.mutualSecret === undefined ? [chap.secret] : [chap.secret, chap.mutualSecret];
     return secrets.every(isChapSecretLongEnough) ? [] : ["CHAP_SECRET_SHORT"];
   }
+}
+
+/** What holds on a new connection of a session until its own login has settled the rest (§13: scope CO). */
+function forJoining(session: NegotiatedParameters): NegotiatedParameters {
+  const { headerDigest, dataDigest, initiatorMaxRecvDataSegmentLength, targetMaxRecvDataSegmentLength } =
+    DEFAULT_PARAMETERS;
+  return {
+    ...session,
+    ...{ headerDigest, dataDigest, initiatorMaxRecvDataSegmentLength, targetMaxRecvDataSegmentLength },
+  };
 }

@@ -22,6 +22,8 @@ export interface LoginIdentity {
   readonly initiatorTaskTag: number;
   readonly cid: number;
   readonly cmdSn: number;
+  /** ExpStatSN of the connection that this login restarts (§11.12.9); 0 when it restarts none. */
+  readonly oldExpStatSn: number;
 }
 
 /** A stage, and the one we are ready to go to, if any. */
@@ -50,12 +52,13 @@ export class LoginExchange {
   #receivedBytes = 0;
   #position: LoginStagePosition = { currentStage: LoginStage.securityNegotiation };
   #outstanding: LoginRequestPdu | undefined;
-  #expStatSn = 0;
+  #expStatSn: number;
   #isFirstResponse = true;
   #exchanges = 0;
 
   constructor(identity: LoginIdentity) {
     this.#identity = identity;
+    this.#expStatSn = identity.oldExpStatSn;
   }
 
   /** The StatSN that the next PDU of the target will carry. */
@@ -110,6 +113,7 @@ export class LoginExchange {
     const data = this.#unsent.shift() ?? Buffer.alloc(0);
     const isContinued = this.#unsent.length > 0;
     const { currentStage, nextStage } = this.#position;
+    const { isid, tsih, initiatorTaskTag, cid, cmdSn } = this.#identity;
     const isTransit = nextStage !== undefined && !isContinued;
     const pdu: LoginRequestPdu = {
       type: "login-request",
@@ -119,7 +123,7 @@ export class LoginExchange {
       nextStage: isTransit ? nextStage : LoginStage.securityNegotiation,
       versionMax: 0,
       versionMin: 0,
-      ...this.#identity,
+      ...{ isid, tsih, initiatorTaskTag, cid, cmdSn },
       expStatSn: this.#expStatSn,
       data,
     };

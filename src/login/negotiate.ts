@@ -1,3 +1,4 @@
+import { ExtensionOffers } from "./extension-keys.js";
 import type { KeyDefinition } from "./keys.js";
 import { findKey, isReservedAnswer, KEYS } from "./keys.js";
 import { NegotiationError, showValue } from "./negotiate-error.js";
@@ -31,6 +32,8 @@ export interface NegotiatorOptions {
   readonly preferences: OperationalPreferences;
   /** What holds when the negotiation begins: the session's values; by default the RFC's. */
   readonly current?: NegotiatedParameters;
+  /** Offered beside the keys of the RFC: see checkExtensionKeys. */
+  readonly extensionKeys?: TextPairs;
 }
 
 /** What came of a batch of received pairs. */
@@ -58,9 +61,12 @@ export class Negotiator {
   readonly #concluded = new Set<string>();
   readonly #declaredByUs = new Set<string>();
   readonly #declaredByPeer = new Map<string, string[]>();
+  readonly #extensions: ExtensionOffers;
 
+  /** Throws NegotiationError for extension keys that cannot be offered. */
   constructor(options: NegotiatorOptions) {
     this.#options = options;
+    this.#extensions = new ExtensionOffers(options.extensionKeys ?? []);
   }
 
   /**
@@ -69,7 +75,7 @@ export class Negotiator {
    */
   offers(): TextPairs {
     const { preferences, role } = this.#options;
-    const pairs: [string, string][] = [];
+    const pairs: (readonly [string, string])[] = [];
     if (!this.#declaredByUs.has("MaxRecvDataSegmentLength")) {
       this.#declaredByUs.add("MaxRecvDataSegmentLength");
       pairs.push(["MaxRecvDataSegmentLength", String(preferences.maxRecvDataSegmentLength)]);
@@ -81,7 +87,12 @@ export class Negotiator {
       this.#pending.set(key.name, value);
       pairs.push([key.name, value]);
     }
-    return pairs;
+    return [...pairs, ...this.#extensions.offers];
+  }
+
+  /** What the peer said to our extension keys so far. */
+  get extensionAnswers(): TextPairs {
+    return this.#extensions.answers;
   }
 
   /** Notes what we declared outside `offers`, so that a `NotUnderstood` for it is recognised. */
@@ -146,6 +157,10 @@ export class Negotiator {
   }
 
   #receiveUnknown(name: string, value: string): Answer | undefined {
+    if (this.#extensions.take(name, value)) {
+      this.#conclude(name, "RFC 7143 §13.22");
+      return undefined;
+    }
     if (isReservedAnswer(value)) {
       throw new NegotiationError(
         "NEGOTIATION_RESERVED_VALUE",

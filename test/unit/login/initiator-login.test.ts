@@ -2,6 +2,7 @@ import { Secret } from "../../../src/base/secret.js";
 import { decodePdu } from "../../../src/wire/decode.js";
 import { encodePdu, NO_DIGESTS } from "../../../src/wire/encode.js";
 import { InitiatorLogin } from "../../../src/login/initiator-login.js";
+import { DEFAULT_PARAMETERS } from "../../../src/login/parameters.js";
 import { SeededRandom } from "../../../src/base/seeded-random.js";
 import { loginOptions } from "../../support/login-driver.js";
 import { ScriptedLogin } from "../../support/scripted-login.js";
@@ -252,7 +253,7 @@ describe("rules that a target may break", () => {
     const nameless = new ScriptedLogin();
     nameless.answer({});
     expect(code(() => nameless.answer(nameless.agree(), { tsih: 0 }))).toBe("LOGIN_PROTOCOL_ERROR");
-    const asking = new ScriptedLogin({ tsih: 5 });
+    const asking = new ScriptedLogin({ tsih: 5, sessionParameters: DEFAULT_PARAMETERS });
     asking.answer({});
     expect(code(() => asking.answer({ ...asking.agree(), MaxBurstLength: "512" }))).toBe("LOGIN_PROTOCOL_ERROR");
   });
