@@ -24,6 +24,8 @@ export interface ScriptedTargetOptions {
   readonly portalGroupTag?: number;
   /** Commands the target takes beyond those it has received. */
   readonly windowSize?: number;
+  /** StatSN of the first login response of each connection; default 100. */
+  readonly firstStatSn?: number;
   /** What happens to every PDU in full feature phase; default: it is only recorded. */
   readonly onPdu?: (connection: ScriptedConnection, pdu: Pdu) => void;
 }
@@ -70,7 +72,7 @@ export class ScriptedConnection {
   /** PDUs received in full feature phase. */
   readonly received: Pdu[] = [];
   isClosed = false;
-  statSn = 100;
+  statSn: number;
   expCmdSn = 0;
   readonly #stream: ByteStream;
   readonly #target: ScriptedTarget;
@@ -82,6 +84,7 @@ export class ScriptedConnection {
   constructor(stream: ByteStream, target: ScriptedTarget) {
     this.#stream = stream;
     this.#target = target;
+    this.statSn = target.options.firstStatSn ?? 100;
     this.#framer = new Framer(
       { maxDataSegmentLength: 1 << 24, digests: this.#digests },
       {
