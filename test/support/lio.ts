@@ -27,11 +27,15 @@ export interface LioTarget {
   };
 }
 
-/** Loads LIO and mounts its configuration tree; once per guest, before `lioTarget`. */
-export function lioStart(): string {
+/**
+ * Loads LIO and mounts its configuration tree; once per guest, before `lioTarget`. `modulePath`: the iscsi_target_mod
+ * to load instead of the kernel's own, see lio-repair.ts.
+ */
+export function lioStart(modulePath?: string): string {
   return `modprobe configfs
 mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config
-modprobe target_core_mod; modprobe target_core_file; modprobe iscsi_target_mod
+modprobe target_core_mod; modprobe target_core_file
+${modulePath === undefined ? "modprobe iscsi_target_mod" : `insmod '${modulePath}'`}
 LIO=/sys/kernel/config/target
 `;
 }
