@@ -7,20 +7,30 @@ import { ForwardingDevice } from "./forwarding-device.js";
  * pieces, a few of them in flight at once. It fails with the first piece's error once no piece is in flight any more,
  * so that the caller's buffer is its own again. Says in `info` that it takes up to MAX_BLOCK_REQUEST_BYTES at once.
  */
-export function splitFilter(device: BlockDevice): BlockDevice {
-  return new SplitDevice(device);
+export function splitFilter(device: BlockDevice, options: SplitOptions = {}): BlockDevice {
+  return new SplitDevice(device, options);
+}
+
+export interface SplitOptions {
+  /** Largest piece, where the device itself would take larger ones; at least one of its blocks is sent in any case. */
+  readonly maxPieceBytes?: number;
 }
 
 class SplitDevice extends ForwardingDevice {
+  readonly #maxPieceBytes: number;
   #innerInfo: BlockDeviceInfo;
+  /** The inner device's, no larger than asked for. */
+  #limited: BlockDeviceInfo;
   #info: BlockDeviceInfo;
   #pieceBytes: number;
 
-  constructor(inner: BlockDevice) {
+  constructor(inner: BlockDevice, { maxPieceBytes = Number.POSITIVE_INFINITY }: SplitOptions) {
     super(inner);
+    this.#maxPieceBytes = maxPieceBytes;
     this.#innerInfo = inner.info;
-    this.#info = splitInfo(inner.info);
-    this.#pieceBytes = pieceBytes(inner.info);
+    this.#limited = limitedInfo(inner.info, maxPieceBytes);
+    this.#info = splitInfo(this.#limited);
+    this.#pieceBytes = pieceBytes(this.#limited);
   }
 
   override get info(): BlockDeviceInfo {
@@ -30,19 +40,20 @@ class SplitDevice extends ForwardingDevice {
 
   override read(offsetBytes: number, target: Buffer): Promise<void> {
     this.#refresh();
-    if (target.length <= this.#innerInfo.maxTransferBytes) return this.inner.read(offsetBytes, target);
+    if (target.length <= this.#limited.maxTransferBytes) return this.inner.read(offsetBytes, target);
     return this.#inPieces(offsetBytes, target, (pieceOffset, piece) => this.inner.read(pieceOffset, piece));
   }
 
   override write(offsetBytes: number, source: Buffer, options?: WriteOptions): Promise<void> {
     this.#refresh();
-    if (source.length <= this.#innerInfo.maxTransferBytes) return this.inner.write(offsetBytes, source, options);
+    if (source.length <= this.#limited.maxTransferBytes) return this.inner.write(offsetBytes, source, options);
     return this.#inPieces(offsetBytes, source, (pieceOffset, piece) => this.inner.write(pieceOffset, piece, options));
   }
 
   override onEvent(listener: (event: DeviceEvent) => void): () => void {
     return this.inner.onEvent((event) => {
-      listener(event.kind === "info-changed" ? { kind: "info-changed", info: splitInfo(event.info) } : event);
+      if (event.kind !== "info-changed") listener(event);
+      else listener({ kind: "info-changed", info: splitInfo(limitedInfo(event.info, this.#maxPieceBytes)) });
     });
   }
 
@@ -51,8 +62,9 @@ class SplitDevice extends ForwardingDevice {
     const current = this.inner.info;
     if (current === this.#innerInfo) return;
     this.#innerInfo = current;
-    this.#info = splitInfo(current);
-    this.#pieceBytes = pieceBytes(current);
+    this.#limited = limitedInfo(current, this.#maxPieceBytes);
+    this.#info = splitInfo(this.#limited);
+    this.#pieceBytes = pieceBytes(this.#limited);
   }
 
   async #inPieces(
@@ -80,6 +92,13 @@ class SplitDevice extends ForwardingDevice {
     const failure = results.find((result) => result.status === "rejected");
     if (failure !== undefined) throw failure.reason;
   }
+}
+
+/** What the device says, with transfers of at most `maxPieceBytes`, but of one logical block at least. */
+function limitedInfo(info: BlockDeviceInfo, maxPieceBytes: number): BlockDeviceInfo {
+  const maxTransferBytes = Math.min(info.maxTransferBytes, Math.max(maxPieceBytes, info.logicalBlockBytes));
+  if (maxTransferBytes === info.maxTransferBytes) return info;
+  return { ...info, maxTransferBytes, optimalTransferBytes: Math.min(info.optimalTransferBytes, maxTransferBytes) };
 }
 
 function splitInfo(info: BlockDeviceInfo): BlockDeviceInfo {

@@ -84,6 +84,36 @@ describe("splitFilter", () => {
     ]);
   });
 
+  it("cuts at a smaller piece where one is wanted, and never below a block", async () => {
+    const inner = faulty(undefined, { maxTransferBytes: 65_536 });
+    const device = splitFilter(inner, { maxPieceBytes: 8192 });
+    await device.write(0, Buffer.alloc(16_384));
+    await device.read(0, Buffer.alloc(4096));
+    expect(inner.operations.splice(0)).toEqual([
+      { operation: "write", offsetBytes: 0, lengthBytes: 8192 },
+      { operation: "write", offsetBytes: 8192, lengthBytes: 8192 },
+      { operation: "read", offsetBytes: 0, lengthBytes: 4096 },
+    ]);
+    expect(device.info).toMatchObject({ maxTransferBytes: 33_554_432, optimalTransferBytes: 8192 });
+    const larger = splitFilter(inner, { maxPieceBytes: 1_048_576 });
+    await larger.read(0, Buffer.alloc(65_536));
+    expect(inner.operations.splice(0)).toHaveLength(1);
+    const { logicalBlockBytes } = inner.info;
+    await splitFilter(inner, { maxPieceBytes: 1 }).read(0, Buffer.alloc(2 * logicalBlockBytes));
+    expect(inner.operations.map(({ lengthBytes }) => lengthBytes)).toEqual([logicalBlockBytes, logicalBlockBytes]);
+  });
+
+  it("keeps the smaller piece when the device changes", async () => {
+    const memory = new MemoryDevice({ sizeBytes: 8192, maxTransferBytes: 8192 });
+    const device = splitFilter(memory, { maxPieceBytes: 4096 });
+    const infos: BlockDeviceInfo[] = [];
+    device.onEvent((event) => event.kind === "info-changed" && infos.push(event.info));
+    memory.resize(16_384);
+    expect(infos).toEqual([device.info]);
+    expect(device.info.optimalTransferBytes).toBe(4096);
+    await device.read(8192, Buffer.alloc(8192));
+  });
+
   it("announces that it takes more than the device", () => {
     const device = splitFilter(faulty(undefined, { maxTransferBytes: 65_536 }));
     expect(device.info.maxTransferBytes).toBe(33_554_432);
