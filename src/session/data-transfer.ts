@@ -25,40 +25,21 @@ export function planUnsolicited(parameters: NegotiatedParameters, lengthBytes: n
   return { immediateBytes, unsolicitedEnd: parameters.initialR2T ? immediateBytes : firstBurst };
 }
 
-/**
- * Checks one Data-In against its task before a byte of it is placed: in sequence, without a gap, inside the buffer
- * (RFC 7143 §11.7.5, §11.7.6, §13.18, §13.19: we negotiate both orders to Yes). Throws SessionError.
- */
-export function checkDataIn(record: TaskRecord, dataSn: number, bufferOffset: number, lengthBytes: number): void {
-  const target = record.task.dataIn;
-  if (target === undefined) {
-    throw protocolError("§11.7", "Data-In for a task that reads nothing", { cdb: record.task.cdb[0] });
-  }
-  if (dataSn !== record.nextDataSn) {
-    throw protocolError("§11.7.5", `Data-In with DataSN ${dataSn} where ${record.nextDataSn} was due`);
-  }
-  if (bufferOffset !== record.receivedBytes) {
-    throw protocolError("§13.18", `Data-In at offset ${bufferOffset} where ${record.receivedBytes} was due`);
-  }
-  if (lengthBytes > target.length - bufferOffset) {
-    throw protocolError(
-      "§11.7.6",
-      `Data-In of ${lengthBytes} bytes at ${bufferOffset} in a buffer of ${target.length}`,
-    );
-  }
-}
+/** What to do with an R2T: answer it; it came before others, or again. */
+export type ReadyToTransferPlace = "next" | "early" | "duplicate";
 
-/** Checks an R2T against its task and takes note of it (RFC 7143 §11.8). Throws SessionError. */
-export function acceptReadyToTransfer(
+/**
+ * Checks an R2T against its task (RFC 7143 §11.8). With `isRecoverable` (ErrorRecoveryLevel 1 and 2) it may ask for what was sent
+ * already (a recovery R2T), and R2Ts may be missing or come again. Throws SessionError.
+ */
+export function judgeReadyToTransfer(
   record: TaskRecord,
   pdu: ReadyToTransferPdu,
   parameters: NegotiatedParameters,
-): Buffer {
+): ReadyToTransferPlace {
   const source = record.task.dataOut;
   if (source === undefined) throw protocolError("§11.8", "R2T for a task that writes nothing");
-  if (pdu.r2tSn !== record.nextR2tSn) {
-    throw protocolError("§11.8.1", `R2T with R2TSN ${pdu.r2tSn} where ${record.nextR2tSn} was due`);
-  }
+  const isRecoverable = parameters.errorRecoveryLevel > 0;
   const length = pdu.desiredDataTransferLength;
   if (length > parameters.maxBurstLength) {
     throw protocolError("§11.8.4", `R2T for ${length} bytes, MaxBurstLength is ${parameters.maxBurstLength}`);
@@ -66,11 +47,15 @@ export function acceptReadyToTransfer(
   if (pdu.bufferOffset > source.length || length > source.length - pdu.bufferOffset) {
     throw protocolError("§11.8.4", `R2T for ${length} bytes at ${pdu.bufferOffset} of a write of ${source.length}`);
   }
-  if (pdu.bufferOffset !== record.sentBytes) {
-    throw protocolError("§13.19", `R2T at offset ${pdu.bufferOffset} where ${record.sentBytes} was due`);
+  const distance = (pdu.r2tSn - record.nextR2tSn) | 0;
+  if (distance !== 0 && !isRecoverable) {
+    throw protocolError("§11.8.1", `R2T with R2TSN ${pdu.r2tSn} where ${record.nextR2tSn} was due`);
   }
-  record.nextR2tSn = (record.nextR2tSn + 1) >>> 0;
-  return source;
+  // A target that took the task over may count from where it likes (§7.2.2).
+  if (distance !== 0 && !record.isReassigned) return distance < 0 ? "duplicate" : "early";
+  const isInOrder = isRecoverable ? pdu.bufferOffset <= record.sentBytes : pdu.bufferOffset === record.sentBytes;
+  if (isInOrder || record.isReassigned) return "next";
+  throw protocolError("§13.19", `R2T at offset ${pdu.bufferOffset} where ${record.sentBytes} was due`);
 }
 
 /** The result that a SCSI Response carries. Throws SessionError when its sense data is not framed as §11.4.7.1 says. */
@@ -129,6 +114,15 @@ function resultOfStatus(record: TaskRecord, status: number, residual: Residual, 
     );
   }
   return { kind: "status", status, sense, residual, transferredBytes };
+}
+
+/** Of a task whose data was lost and is not sent again: the status it ended with is void (RFC 7143 §7.8, a.2). */
+export function lostDataResult(record: TaskRecord): ScsiResult {
+  return failed(
+    "SESSION_SHORT_TRANSFER",
+    `short transfer: data of SCSI command 0x${commandHex(record)} was lost, and the target does not send it again`,
+    { expectedBytes: record.expectedBytes, movedBytes: record.receivedBytes },
+  );
 }
 
 function failed(

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.js";
+import { MAX_ABANDONED_TASKS } from "../base/limits.js";
 import { type Lun, lunEquals } from "../base/lun.js";
 import { CommandWindow } from "./command-window.js";
 import type { Connection } from "./connection.js";
@@ -24,10 +25,15 @@ export interface TaskCounters {
   reissuedTasks: number;
 }
 
+/** Chooses the connection of the next command; undefined when none can take it. */
+export type Router = (record: TaskRecord) => Connection | undefined;
+
 export interface DispatcherOptions {
   readonly maxTasks: number;
   readonly maxQueuedTasks: number;
   readonly taskTimeoutMs: number;
+  /** Added to the time of every task. */
+  readonly taskTimeoutDeltaMs: number;
 }
 
 /**
@@ -49,7 +55,9 @@ export class TaskDispatcher {
   readonly #waiting = new TaskQueue();
   readonly #probes = new TaskQueue();
   #window = new CommandWindow(1);
-  #connection: Connection | undefined;
+  #route: Router = () => undefined;
+  /** Tags of tasks that ended without their answer, oldest first. */
+  readonly #abandoned = new Set<number>();
   #gate: Gate = "shut";
   #refusal: SessionError | undefined;
   #sequence = 0;
@@ -77,9 +85,10 @@ export class TaskDispatcher {
   }
 
   /** A new session at the target: fresh numbers. The table must be empty. */
-  attach(connection: Connection, window: CommandWindow): void {
-    this.#connection = connection;
+  attach(route: Router, window: CommandWindow): void {
+    this.#route = route;
     this.#window = window;
+    this.#abandoned.clear();
   }
 
   setGate(gate: Gate): void {
@@ -101,11 +110,7 @@ export class TaskDispatcher {
     const record = new TaskRecord(task, this.#sequence);
     this.#sequence += 1;
     const queue = task.isProbe === true ? this.#probes : this.#waiting;
-    if (queue.length === 0 && this.#canSend(record)) {
-      this.#send(record);
-      return;
-    }
-    queue.push(record);
+    if (queue.length > 0 || !this.#trySend(record)) queue.push(record);
   }
 
   /** Sends what may go out now. */
@@ -125,10 +130,66 @@ export class TaskDispatcher {
 
   /** Ends a task that is at the target. */
   complete(record: TaskRecord, result: ScsiResult): void {
-    this.#table.remove(record);
+    this.#release(record);
     if (result.kind === "status") this.#count(record, result.transferredBytes);
     record.task.onDone(result);
     if (this.#waiting.length > 0 || this.#probes.length > 0) this.pump();
+  }
+
+  /** Ends a task whose answer may still come over another connection: it is expected, and dropped, from now on. */
+  abandon(record: TaskRecord, result: ScsiResult): void {
+    this.#rememberAbandoned(record);
+    this.complete(record, result);
+  }
+
+  isAbandoned(initiatorTaskTag: number): boolean {
+    return this.#abandoned.size > 0 && this.#abandoned.has(initiatorTaskTag);
+  }
+
+  /** The task whose command the target has not acknowledged although it is the next one (ExpCmdSN). */
+  get due(): TaskRecord | undefined {
+    const { expCmdSn, nextCmdSn } = this.#window;
+    if (expCmdSn === nextCmdSn) return undefined;
+    return this.#table.inOrder().find((record) => record.cmdSn === expCmdSn && !record.isImmediate);
+  }
+
+  /** Tasks that belong to a connection, oldest first. */
+  tasksOf(connection: Connection): TaskRecord[] {
+    return this.#table.inOrder().filter((record) => record.connection === connection);
+  }
+
+  /** Counts a task as another connection's. */
+  transfer(record: TaskRecord, connection: Connection): void {
+    this.#leave(record);
+    record.connection = connection;
+    connection.inFlight += 1;
+  }
+
+  /** Moves a task that stays at the target to another connection (RFC 7143 §7.2.2). */
+  reassign(record: TaskRecord, connection: Connection): void {
+    this.transfer(record, connection);
+    record.isReassigned = true;
+    record.isAborting = false;
+    record.snackTag = 0;
+    record.early = undefined;
+    record.earlyR2ts = undefined;
+    record.requestedDataSn = record.nextDataSn;
+    record.wantedAcknowledgment = undefined;
+    record.segmentBytes = connection.parameters.initiatorMaxRecvDataSegmentLength;
+    record.sentMs = this.#coarseNowMs;
+    record.deadlineMs = this.#coarseNowMs + this.#timeoutOf(record);
+  }
+
+  /**
+   * Sends a command again with its tag and CmdSN, to fill a gap (§7.2.1): over its own connection, or over another
+   * after that one was logged out.
+   */
+  retry(record: TaskRecord, connection: Connection): void {
+    if (record.connection !== connection) this.transfer(record, connection);
+    record.retries += 1;
+    record.sentMs = this.#coarseNowMs;
+    record.sentBytes = 0;
+    connection.sendCommand(record);
   }
 
   /** Tasks at the target, oldest first; with `lun` only those of that unit. */
@@ -143,7 +204,11 @@ export class TaskDispatcher {
     if (this.#gate !== "open" || this.#table.size > 0 || this.#waiting.length === 0) this.#idleSinceMs = undefined;
     else this.#idleSinceMs ??= nowMs;
     if (this.#table.size === 0) return [];
-    return this.#table.inOrder().filter((record) => record.deadlineMs <= nowMs && !record.isAborting);
+    return this.#table
+      .inOrder()
+      .filter(
+        (record) => record.deadlineMs <= nowMs && !record.isAborting && record.connection?.channel.isOver === false,
+      );
   }
 
   /** The window has stayed shut for as long as a task may take, with no task that could still open it. */
@@ -156,11 +221,16 @@ export class TaskDispatcher {
    * The target no longer has these tasks and will not answer them. Those that may be repeated go back to the head of
    * the queue in their old order; the others fail with `lost`.
    */
-  takeBack(records: readonly TaskRecord[], lost: SessionError): void {
+  takeBack(
+    records: readonly TaskRecord[],
+    lost: SessionError,
+    options: { readonly mayBeAnswered?: boolean } = {},
+  ): void {
     const again: TaskRecord[] = [];
     const failed: TaskRecord[] = [];
     for (const record of records) {
-      this.#table.remove(record);
+      if (options.mayBeAnswered === true) this.#rememberAbandoned(record);
+      this.#release(record);
       const { isProbe, isRetryable } = record.task;
       (isProbe === true || isRetryable === false ? failed : again).push(record);
     }
@@ -171,13 +241,16 @@ export class TaskDispatcher {
     this.pump();
   }
 
-  /** The connection is gone: all that was at the target comes back, probes fail. */
+  /** The session at the target is gone: all that was there comes back, probes fail. */
   detach(lost: SessionError): void {
-    this.#gate = "shut";
-    this.#connection = undefined;
-    const probes = this.#probes.takeWhere(() => true);
+    this.suspend(lost);
     this.takeBack(this.#table.inOrder(), lost);
-    for (const record of probes) record.task.onDone({ kind: "failed", error: lost });
+  }
+
+  /** There is no connection: tasks stay where they are, probes that wait fail. */
+  suspend(lost: SessionError): void {
+    this.#gate = "shut";
+    for (const record of this.#probes.takeWhere(() => true)) record.task.onDone({ kind: "failed", error: lost });
   }
 
   /** Fails the waiting tasks (of one unit). */
@@ -217,25 +290,57 @@ export class TaskDispatcher {
     );
   }
 
-  #canSend(record: TaskRecord): boolean {
-    if (this.#gate === "shut" || this.#connection === undefined) return false;
-    if (this.#gate === "probes" && record.task.isProbe !== true) return false;
-    return this.#table.hasRoom && this.#window.isOpen;
-  }
-
   #drain(queue: TaskQueue): void {
-    for (let record = queue.peek(); record !== undefined && this.#canSend(record); record = queue.peek()) {
+    for (let record = queue.peek(); record !== undefined; record = queue.peek()) {
+      if (!this.#trySend(record)) return;
       queue.shift();
-      this.#send(record);
     }
   }
 
-  #send(record: TaskRecord): void {
+  /** Puts the task on a connection when there is one, a slot and, unless it is immediate, room in the window. */
+  #trySend(record: TaskRecord): boolean {
+    const isProbe = record.task.isProbe === true;
+    if (this.#gate === "shut" || (this.#gate === "probes" && !isProbe) || !this.#table.hasRoom) return false;
+    const connection = this.#route(record);
+    if (connection === undefined) return false;
+    // What is asked about a connection that joins must not wait for commands the target still has from before.
+    const isImmediate = isProbe && connection.isJoining;
+    if (!isImmediate && !this.#window.isOpen) return false;
     this.#table.add(record);
-    record.cmdSn = this.#window.take();
+    record.connection = connection;
+    connection.inFlight += 1;
+    record.cmdSn = isImmediate ? this.#window.nextCmdSn : this.#window.take();
+    record.isImmediate = isImmediate;
     record.attempts += 1;
-    record.deadlineMs = this.#coarseNowMs + (record.task.timeoutMs ?? this.#options.taskTimeoutMs);
-    this.#connection?.sendCommand(record);
+    record.sentMs = this.#coarseNowMs;
+    record.deadlineMs = this.#coarseNowMs + this.#timeoutOf(record);
+    connection.sendCommand(record, isImmediate);
+    return true;
+  }
+
+  #timeoutOf(record: TaskRecord): number {
+    return (record.task.timeoutMs ?? this.#options.taskTimeoutMs) + this.#options.taskTimeoutDeltaMs;
+  }
+
+  #release(record: TaskRecord): void {
+    this.#table.remove(record);
+    this.#leave(record);
+  }
+
+  #leave(record: TaskRecord): void {
+    const { connection } = record;
+    if (connection === undefined) return;
+    connection.inFlight -= 1;
+    connection.forget(record);
+  }
+
+  #rememberAbandoned(record: TaskRecord): void {
+    this.#abandoned.add(record.initiatorTaskTag);
+    if (this.#abandoned.size <= MAX_ABANDONED_TASKS) return;
+    for (const oldest of this.#abandoned) {
+      this.#abandoned.delete(oldest);
+      return;
+    }
   }
 
   #count(record: TaskRecord, transferredBytes: number): void {

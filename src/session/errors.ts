@@ -29,6 +29,12 @@ export type SessionErrorCode =
   | "SESSION_TIMEOUT"
   /** The connection ended: by the peer, or because the peer asked for it. */
   | "SESSION_CONNECTION_LOST"
+  /** There is no such connection in the session. */
+  | "SESSION_CONNECTION_UNKNOWN"
+  /** The last connection of a session cannot be removed. */
+  | "SESSION_CONNECTION_LAST"
+  /** The session has as many connections as it may have. */
+  | "SESSION_CONNECTION_LIMIT"
   /** A task management function was answered with something other than success. */
   | "SESSION_TASK_MANAGEMENT_FAILED"
   /** The target refused the logout (RFC 7143 §11.15.1). */

@@ -54,9 +54,10 @@ export class Escalation {
   async #abortTask(record: TaskRecord): Promise<boolean> {
     const { dispatcher, timers } = this.#context;
     try {
-      const answer = await request(this.#context, { what: "ABORT TASK", timeoutMs: timers.abortTimeoutMs }, (numbers) =>
-        abortTaskPdu(record, numbers),
-      );
+      // §11.5.1: only the connection the task belongs to knows it.
+      const { connection } = record;
+      const options = { what: "ABORT TASK", timeoutMs: timers.abortTimeoutMs, connection };
+      const answer = await request(this.#context, options, (numbers) => abortTaskPdu(record, numbers));
       if (answer.type !== "task-management-response") throw wrongAnswer(answer.type);
       // A task the target does not know has ended as well (§11.6.1); had it answered, that answer came before this.
       if (answer.response !== TaskManagementResponseCode.taskDoesNotExist) {
@@ -86,8 +87,10 @@ export class Escalation {
     }
     this.#report(name, "succeeded", "");
     const ended = affected.filter((each) => each !== record && dispatcher.has(each));
-    dispatcher.takeBack(ended, new SessionError("SESSION_TASK_ABORTED", `a ${name} after a timeout ended the task`));
-    if (dispatcher.has(record)) dispatcher.complete(record, { kind: "failed", error: timedOut(record) });
+    const error = new SessionError("SESSION_TASK_ABORTED", `a ${name} after a timeout ended the task`);
+    // Their answers may be under way on other connections than this one.
+    dispatcher.takeBack(ended, error, { mayBeAnswered: this.#context.connections.size > 1 });
+    if (dispatcher.has(record)) dispatcher.abandon(record, { kind: "failed", error: timedOut(record) });
     return true;
   }
 

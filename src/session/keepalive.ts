@@ -6,11 +6,11 @@ import { type SessionContext, request } from "./session-context.js";
 
 const NO_DATA = Buffer.alloc(0);
 
-/** One ping; resolves with the round trip in milliseconds. Rejects with SessionError. */
-export async function ping(context: SessionContext, timeoutMs: number): Promise<number> {
+/** One ping over `connection`, default the session's first; resolves with the round trip in milliseconds. Rejects with SessionError. */
+export async function ping(context: SessionContext, timeoutMs: number, connection?: Connection): Promise<number> {
   const { clock } = context.dependencies;
   const startMs = clock.nowMs();
-  await request(context, { what: "NOP-Out", timeoutMs }, ({ tag, cmdSn, expStatSn }) => ({
+  await request(context, { what: "NOP-Out", timeoutMs, connection }, ({ tag, cmdSn, expStatSn }) => ({
     type: "nop-out",
     isImmediate: true,
     lun: LUN_ZERO,
@@ -23,33 +23,36 @@ export async function ping(context: SessionContext, timeoutMs: number): Promise<
   return clock.nowMs() - startMs;
 }
 
-/** Notices that a silent target is gone: pings it when it is quiet, gives it up when the ping stays unanswered. */
+/** What is known of one connection's signs of life. */
+interface Liveness {
+  receivedBytes: number;
+  aliveMs: number;
+  pingMs: number | undefined;
+}
+
+/** Notices that a silent target is gone: pings it when it is quiet, gives the connection up when the ping stays unanswered. */
 export class Keepalive {
   readonly #context: SessionContext;
-  #connection: Connection | undefined;
-  #receivedBytes = 0;
-  #aliveMs = 0;
-  #pingMs: number | undefined;
+  readonly #known = new WeakMap<Connection, Liveness>();
 
   constructor(context: SessionContext) {
     this.#context = context;
   }
 
-  /** Called at every sweep. Any byte from the target counts as life. */
-  check(nowMs: number): void {
-    const { connection, timers } = this.#context;
-    if (connection === undefined || timers.nopIntervalMs === 0) return;
+  /** Called at every sweep, for each connection. Any byte from the target counts as life. */
+  check(connection: Connection, nowMs: number): void {
+    const { timers } = this.#context;
+    if (timers.nopIntervalMs === 0) return;
     const { receivedBytes } = connection.channel;
-    if (connection !== this.#connection || receivedBytes !== this.#receivedBytes) {
-      this.#connection = connection;
-      this.#receivedBytes = receivedBytes;
-      this.#aliveMs = nowMs;
-      this.#pingMs = undefined;
-    } else if (this.#pingMs === undefined) {
-      if (nowMs - this.#aliveMs >= timers.nopIntervalMs) this.#ping(nowMs);
-    } else if (nowMs - this.#pingMs >= timers.nopTimeoutMs) {
-      const silentMs = Math.round(nowMs - this.#aliveMs);
-      this.#context.drop(
+    const known = this.#known.get(connection);
+    if (known?.receivedBytes !== receivedBytes) {
+      this.#known.set(connection, { receivedBytes, aliveMs: nowMs, pingMs: undefined });
+    } else if (known.pingMs === undefined) {
+      if (nowMs - known.aliveMs >= timers.nopIntervalMs) this.#ping(connection, known, nowMs);
+    } else if (nowMs - known.pingMs >= timers.nopTimeoutMs) {
+      const silentMs = Math.round(nowMs - known.aliveMs);
+      this.#context.dropConnection(
+        connection,
         new SessionError(
           "SESSION_TIMEOUT",
           `the target has been silent for ${silentMs} ms and does not answer a ping`,
@@ -61,9 +64,9 @@ export class Keepalive {
     }
   }
 
-  #ping(nowMs: number): void {
-    this.#pingMs = nowMs;
+  #ping(connection: Connection, known: Liveness, nowMs: number): void {
+    known.pingMs = nowMs;
     // Only the answer's arrival matters, and `check` sees that; a refused ping is an answer too.
-    ping(this.#context, 2 * this.#context.timers.nopTimeoutMs).catch(() => undefined);
+    ping(this.#context, 2 * this.#context.timers.nopTimeoutMs, connection).catch(() => undefined);
   }
 }

@@ -3,6 +3,7 @@ import { AppError } from "../base/errors.js";
 import { LogoutReason } from "../wire/constants.js";
 import type { LogoutResponsePdu } from "../wire/pdu.js";
 import { SessionError, protocolError } from "./errors.js";
+import type { Connection } from "./connection.js";
 import { type SessionContext, request } from "./session-context.js";
 
 const DRAIN_STEP_MS = 20;
@@ -14,18 +15,28 @@ const responseTexts: Readonly<Record<number, string>> = {
   3: "cleanup failed",
 };
 
-/** Closes the session at the target (RFC 7143 §11.14). Rejects with SESSION_LOGOUT_FAILED, SESSION_TIMEOUT and others. */
-export async function logOut(context: SessionContext): Promise<LogoutResponsePdu> {
-  const { logoutTimeoutMs } = context.timers;
-  const cid = context.connection?.connectionId ?? 0;
-  const answer = await request(context, { what: "Logout", timeoutMs: logoutTimeoutMs }, (numbers) => ({
+export interface LogoutOptions {
+  /** See LogoutReason. */
+  readonly reason: number;
+  /** The connection that is logged out; it need not exist any more (RFC 7143 §11.14.1). */
+  readonly of: Connection;
+  /** The connection that says so; default `of`. */
+  readonly over?: Connection;
+}
+
+/** One logout (RFC 7143 §11.14). Rejects with SESSION_LOGOUT_FAILED, whose detail `response` is the target's, SESSION_TIMEOUT and others. */
+export async function logOut(context: SessionContext, options: LogoutOptions): Promise<LogoutResponsePdu> {
+  const { logoutTimeoutMs: timeoutMs } = context.timers;
+  const { reason, of, over = of } = options;
+  const answer = await request(context, { what: "Logout", timeoutMs, connection: over }, (numbers) => ({
     type: "logout-request",
     isImmediate: true,
-    reason: LogoutReason.closeSession,
+    reason,
     initiatorTaskTag: numbers.tag,
-    cid,
+    cid: reason === LogoutReason.closeSession ? 0 : of.connectionId,
     cmdSn: numbers.cmdSn,
-    expStatSn: numbers.expStatSn,
+    // §11.14.4: that of the connection to be closed.
+    expStatSn: over === of ? numbers.expStatSn : of.expStatSn,
   }));
   if (answer.type !== "logout-response") throw protocolError("§11.15", `${answer.type} in answer to a Logout Request`);
   if (answer.response !== 0) {
@@ -39,32 +50,41 @@ export async function logOut(context: SessionContext): Promise<LogoutResponsePdu
 }
 
 /**
- * The target asked for a logout within `timeLimitMs` (RFC 7143 §11.9.1): lets the tasks that are under way end for at
- * most half of that, logs out, and has the session come back after the time the target names.
+ * The target asked for a logout of one connection within `timeLimitMs` (RFC 7143 §11.9.1): lets its tasks that are under way
+ * end for at most half of that and logs it out: alone while there are others, else with the session, which comes back
+ * after the time the target names.
  */
-export async function logOutOnRequest(context: SessionContext, timeLimitMs: number): Promise<void> {
+export async function logOutOnRequest(
+  context: SessionContext,
+  connection: Connection,
+  timeLimitMs: number,
+): Promise<void> {
   const { clock, logger } = context.dependencies;
   const deadlineMs = clock.nowMs() + Math.min(timeLimitMs / 2, MAX_DRAIN_MS);
-  while (isDraining(context) && context.dispatcher.inFlight > 0 && clock.nowMs() < deadlineMs) {
+  while (isLeaving(context, connection) && connection.inFlight > 0 && clock.nowMs() < deadlineMs) {
     await sleep(clock, DRAIN_STEP_MS);
   }
-  if (!isDraining(context)) return;
-  let delayMs = 0;
+  if (!isLeaving(context, connection)) return;
+  let delayMs = context.timers.asyncLogoutPauseMs;
   try {
-    const answer = await logOut(context);
-    delayMs = answer.time2Wait * 1000;
+    const isLast = context.connections.size === 1;
+    const reason = isLast ? LogoutReason.closeSession : LogoutReason.closeConnection;
+    const answer = await logOut(context, { reason, of: connection });
+    delayMs = Math.max(delayMs, answer.time2Wait * 1000);
+    connection.isLoggedOut = true;
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
     logger.warn("logout that the target asked for failed", { error: error.message });
   }
-  if (!isDraining(context)) return;
-  context.drop(
+  if (!isLeaving(context, connection)) return;
+  context.dropConnection(
+    connection,
     new SessionError("SESSION_CONNECTION_LOST", "logged out because the target asked for it", { retry: "same-path" }),
     delayMs,
   );
 }
 
 /** Asked anew each time: the state may change while we wait. */
-function isDraining(context: SessionContext): boolean {
-  return context.state === "draining";
+function isLeaving(context: SessionContext, connection: Connection): boolean {
+  return connection.isDraining && context.connections.has(connection);
 }

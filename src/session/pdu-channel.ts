@@ -18,6 +18,8 @@ export interface ChannelUser {
   placeData(header: Buffer, lengthBytes: number): Buffer | undefined;
   /** A whole PDU. Throwing an AppError ends the channel with that error. */
   onPdu(pdu: Pdu, isDataDigestGood: boolean): void;
+  /** A PDU whose header was damaged has been left out; the next one has been found. */
+  onHeaderDigestError?(): void;
   /** The channel is gone: once, whatever ended it. `undefined` when the peer closed in order. */
   onClosed(error: AppError | undefined): void;
 }
@@ -70,6 +72,9 @@ export class PduChannel {
         placeData: (header, lengthBytes) =>
           this.#isOver || this.#held !== undefined ? undefined : this.#user.placeData(header, lengthBytes),
         onPdu: (raw) => this.#deliver(raw),
+        onHeaderDigestError: () => {
+          if (!this.#isOver && this.#held === undefined) this.#user.onHeaderDigestError?.();
+        },
       },
     );
     this.#stream.start({
@@ -120,6 +125,16 @@ export class PduChannel {
     this.flush();
     this.#writer.setDigests(digests);
     this.#framer.setDigests(digests);
+  }
+
+  /** After a damaged header, look for the next good one instead of ending (RFC 7143 §7.8). */
+  setResynchronise(isOn: boolean): void {
+    this.#framer.setResynchronise(isOn);
+  }
+
+  /** Has a damaged header been left out, and no good one been found yet? */
+  get isResynchronising(): boolean {
+    return this.#framer.isResynchronising;
   }
 
   /** Queues a PDU; its data is borrowed until it has been sent. Does nothing once the channel is over. */

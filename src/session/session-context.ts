@@ -1,10 +1,12 @@
 import type { AppError } from "../base/errors.js";
+import type { Lun } from "../base/lun.js";
 import type { InitiatorPdu, TargetPdu } from "../wire/pdu.js";
 import type { Connection } from "./connection.js";
+import type { ConnectionSet } from "./connection-set.js";
 import type { ControlExchanges } from "./control-exchanges.js";
 import type { TaskDispatcher } from "./dispatcher.js";
 import { SessionError } from "./errors.js";
-import type { SessionEvent } from "./session-events.js";
+import type { RecoveryCounters, SessionEvent } from "./session-events.js";
 import type { SessionState } from "./session-state.js";
 import type { SessionDependencies, SessionTimers } from "./session-options.js";
 
@@ -14,16 +16,23 @@ export interface SessionContext {
   readonly dependencies: SessionDependencies;
   readonly dispatcher: TaskDispatcher;
   readonly controls: ControlExchanges;
+  /** Those in full feature phase that carry commands. */
+  readonly connections: ConnectionSet;
+  readonly counters: RecoveryCounters;
   readonly state: SessionState;
-  /** The connection in full feature phase, if there is one. */
+  /** What requests of the session as a whole go over, if there is one. */
   readonly connection: Connection | undefined;
   emit(event: SessionEvent): void;
-  /** Gives the connection up; recovery begins not before `delayMs` from now. */
+  /** Gives all connections up; the session begins anew, not before `delayMs` from now. */
   drop(reason: AppError, delayMs?: number): void;
+  /** Gives one connection up; what becomes of its tasks depends on the recovery level. */
+  dropConnection(connection: Connection, reason: AppError, delayMs?: number): void;
   /** One text negotiation, when it is its turn. */
-  text(pairs: readonly (readonly [string, string])[]): Promise<[string, string][]>;
-  /** The target wants us to log out within `timeLimitMs` and to come back. */
-  beginLogoutOnRequest(timeLimitMs: number): void;
+  text(pairs: readonly (readonly [string, string])[], connection?: Connection): Promise<[string, string][]>;
+  /** The target wants us to log this connection out within `timeLimitMs` and to come back. */
+  beginLogoutOnRequest(connection: Connection, timeLimitMs: number): void;
+  /** Tasks that the target is ending: makes sure of it, and has them tried again. */
+  beginEscalation(lun: Lun, connection: Connection): void;
 }
 
 /** The numbers that every request carries. */
@@ -33,15 +42,25 @@ export interface RequestNumbers {
   readonly expStatSn: number;
 }
 
-/** One immediate request and its answer over the present connection. Rejects with SessionError. */
+export interface RequestOptions {
+  readonly what: string;
+  readonly timeoutMs: number;
+  readonly tag?: number;
+  /** Default the session's first. */
+  readonly connection?: Connection | undefined;
+}
+
+/** One immediate request and its answer. Rejects with SessionError. */
 export function request(
-  { controls, connection }: SessionContext,
-  options: { readonly what: string; readonly timeoutMs: number; readonly tag?: number },
+  context: SessionContext,
+  options: RequestOptions,
   build: (numbers: RequestNumbers) => InitiatorPdu,
 ): Promise<TargetPdu> {
-  if (connection === undefined) return Promise.reject(notConnected(options.what));
+  const { controls } = context;
+  const { what, timeoutMs, connection = context.connection } = options;
+  if (connection === undefined || connection.channel.isOver) return Promise.reject(notConnected(what));
   const tag = options.tag ?? controls.allocateTag();
-  return controls.run(connection, { ...options, tag }, (cmdSn, expStatSn) => build({ tag, cmdSn, expStatSn }));
+  return controls.run(connection, { what, timeoutMs, tag }, (cmdSn, expStatSn) => build({ tag, cmdSn, expStatSn }));
 }
 
 function notConnected(what: string): AppError {

@@ -18,14 +18,24 @@ export interface LoggedIn {
   readonly result: LoginResult;
   /** Where it ended up, after redirects. */
   readonly portal: PortalAddress;
+  /** Of a session that existed: it joined, or stands for a connection of it. */
+  readonly isJoined: boolean;
 }
 
 export interface LoginAttempt {
   readonly options: SessionOptions;
   readonly timers: SessionTimers;
   readonly redirects: RedirectFollower;
+  /** Source address of the connection. */
+  readonly localAddress: string | undefined;
+  /** Longest data segment to declare for this connection. */
+  readonly maxRecvDataSegmentLength?: number | undefined;
   readonly cmdSn: number;
   readonly connectionId: number;
+  /** The session that the connection joins, or is to be a connection of again; absent for a new session. */
+  readonly join?: Pick<LoginResult, "tsih" | "parameters" | "targetPortalGroupTag"> | undefined;
+  /** Of a connection with the same CID that this one stands for. */
+  readonly oldExpStatSn?: number | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -35,8 +45,11 @@ type Outcome =
 
 const LOGIN_TASK_TAG = 1;
 
-/** We never want to wait longer before we come back than the target asks for, and at level 0 nothing is retained. */
-const SESSION_OFFERS = { defaultTime2Wait: 0, defaultTime2Retain: 0 } as const;
+/** We never want to wait longer before we come back than the target asks for. */
+const DEFAULT_TIME2WAIT_SECONDS = 0;
+
+/** How long the target shall keep the tasks of a lost connection at level 2; it keeps nothing below that. */
+const DEFAULT_TIME2RETAIN_SECONDS = 60;
 
 /**
  * Connects and logs in (RFC 7143 §6.3), following redirects and once more with other CHAP algorithms where the
@@ -54,7 +67,7 @@ export async function logIn(attempt: LoginAttempt, dependencies: SessionDependen
         for (const warning of outcome.result.warnings) {
           dependencies.logger.warn("login worked, with a weakness", { portal: formatPortal(portal), warning });
         }
-        return { channel: outcome.channel, result: outcome.result, portal };
+        return { channel: outcome.channel, result: outcome.result, portal, isJoined: attempt.join !== undefined };
       }
       dependencies.logger.info("login redirected", {
         from: formatPortal(portal),
@@ -83,20 +96,20 @@ async function exchange(
   login: InitiatorLogin,
   dependencies: SessionDependencies,
 ): Promise<Outcome> {
-  const { options, timers, signal } = attempt;
+  const { timers, signal } = attempt;
   const stream = await dependencies.dialer.dial(
     { kind: "tcp", host: portal.host, port: portal.port },
     {
       timeoutMs: timers.connectTimeoutMs,
       signal,
-      ...(options.localAddress === undefined ? {} : { localAddress: options.localAddress }),
+      ...(attempt.localAddress === undefined ? {} : { localAddress: attempt.localAddress }),
     },
   );
   const outcome = createDeferred<Outcome>();
   const channel = new PduChannel(
     {
       stream,
-      maxDataSegmentLength: DEFAULT_MAX_RECV_DATA_SEGMENT_BYTES,
+      maxDataSegmentLength: attempt.maxRecvDataSegmentLength ?? DEFAULT_MAX_RECV_DATA_SEGMENT_BYTES,
       user: {
         placeData: () => undefined,
         onPdu: (pdu) => onLoginPdu(pdu),
@@ -115,6 +128,7 @@ async function exchange(
       channel.destroy();
     } else {
       channel.setDigests({ header: step.result.isHeaderDigestUsed, data: step.result.isDataDigestUsed });
+      channel.setResynchronise(step.result.parameters.errorRecoveryLevel > 0);
       channel.hold();
       outcome.resolve({ kind: "done", result: step.result, channel });
     }
@@ -154,11 +168,10 @@ async function withinLoginTime(
   }
 }
 
-function loginOptions(
-  { options, cmdSn, connectionId }: LoginAttempt,
-  algorithms: readonly ChapAlgorithm[] | undefined,
-): InitiatorLoginOptions {
+function loginOptions(attempt: LoginAttempt, algorithms: readonly ChapAlgorithm[] | undefined): InitiatorLoginOptions {
+  const { options, cmdSn, connectionId, join } = attempt;
   const isDiscovery = options.sessionType === "Discovery";
+  const portalGroupTag = join?.targetPortalGroupTag;
   return {
     initiatorName: options.initiatorName,
     ...(options.initiatorAlias === undefined ? {} : { initiatorAlias: options.initiatorAlias }),
@@ -166,15 +179,36 @@ function loginOptions(
     sessionType: options.sessionType ?? "Normal",
     isid: options.isid,
     // Zero even when we come back: the target ends the old session and all of its tasks first (§6.3.5).
-    tsih: 0,
+    tsih: join?.tsih ?? 0,
     cid: connectionId,
     cmdSn,
     ...(options.chap === undefined ? {} : { chap: options.chap }),
     headerDigest: options.headerDigest,
     dataDigest: options.dataDigest,
-    offers: { ...SESSION_OFFERS, ...options.offers },
+    offers: offersOf(attempt),
     initiatorTaskTag: LOGIN_TASK_TAG,
     ...(algorithms === undefined ? {} : { chapAlgorithms: algorithms }),
+    ...(join === undefined ? {} : { sessionParameters: join.parameters }),
+    ...(attempt.oldExpStatSn === undefined ? {} : { oldExpStatSn: attempt.oldExpStatSn }),
+    ...(join !== undefined || options.extensionKeys === undefined ? {} : { extensionKeys: options.extensionKeys }),
+    ...(portalGroupTag === undefined ? {} : { expectedPortalGroupTag: portalGroupTag }),
+  };
+}
+
+/** What the options of the session mean in text keys. */
+function offersOf({ options, maxRecvDataSegmentLength }: LoginAttempt): NonNullable<InitiatorLoginOptions["offers"]> {
+  const errorRecoveryLevel = options.errorRecoveryLevel ?? 0;
+  const planned = 1 + (options.additionalConnections?.length ?? 0);
+  const maxConnections = Math.max(planned, options.maxConnections ?? 1);
+  return {
+    defaultTime2Wait: DEFAULT_TIME2WAIT_SECONDS,
+    defaultTime2Retain: errorRecoveryLevel === 2 ? DEFAULT_TIME2RETAIN_SECONDS : 0,
+    errorRecoveryLevel,
+    maxConnections,
+    // A command that may have to be sent again carries no data outside its own PDU, or that data would come twice.
+    ...(errorRecoveryLevel > 0 || maxConnections > 1 ? { initialR2T: true } : {}),
+    ...options.offers,
+    ...(maxRecvDataSegmentLength === undefined ? {} : { maxRecvDataSegmentLength }),
   };
 }
 

@@ -5,6 +5,7 @@ import type { Random } from "../base/random.js";
 import type { OutstandingChallenges } from "../login/chap-initiator.js";
 import type { InitiatorLoginOptions } from "../login/initiator-login.js";
 import type { Dialer } from "../transport/transport.js";
+import type { ConnectionPolicy } from "./connection-policy.js";
 
 /** Every time a session knows, in milliseconds. */
 export interface SessionTimers {
@@ -30,6 +31,16 @@ export interface SessionTimers {
   readonly reconnectMaximumMs: number;
   /** Tasks fail when the path is gone for longer; 0 means they wait for ever. Reconnecting goes on in any case. */
   readonly reconnectLimitMs: number;
+  /** Least time between a logout that the target asked for and the next login; the target's own wish may be longer. */
+  readonly asyncLogoutPauseMs: number;
+  /** After which a retransmission that was asked for (SNACK) is asked for again; from ErrorRecoveryLevel 1 on. */
+  readonly snackTimeoutMs: number;
+  /** After which a command that the target does not acknowledge is looked after; from ErrorRecoveryLevel 1 on. */
+  readonly commandRetryMs: number;
+  /** Within which a target goes on with a task that was moved to another connection; ErrorRecoveryLevel 2. */
+  readonly reassignTimeoutMs: number;
+  /** Added to the time of every task, also of those that name their own. */
+  readonly taskTimeoutDeltaMs: number;
 }
 
 /** Linux' values where it has them, so that arrays tuned for it see what they know. */
@@ -48,12 +59,37 @@ export const DEFAULT_SESSION_TIMERS: SessionTimers = Object.freeze({
   reconnectInitialMs: 200,
   reconnectMaximumMs: 15_000,
   reconnectLimitMs: 0,
+  asyncLogoutPauseMs: 0,
+  snackTimeoutMs: 2_000,
+  commandRetryMs: 2_000,
+  reassignTimeoutMs: 5_000,
+  taskTimeoutDeltaMs: 0,
 });
+
+/** One connection that a session shall have beside its leading one. */
+export interface ConnectionPlan {
+  /** In the same portal group as the session's; another one is refused. */
+  readonly portal: PortalAddress;
+  /** Source address, for a connection bound to one interface. */
+  readonly localAddress?: string;
+  /** For `weighted-path`: the lowest is used first; default 0. */
+  readonly weight?: number;
+  /** For `round-robin-subset`: used only while no active connection is alive; default no. */
+  readonly isStandby?: boolean;
+  /** Longest data segment it takes, in bytes; default that of the session's offers. */
+  readonly maxRecvDataSegmentLength?: number;
+}
 
 export interface SessionOptions {
   readonly portal: PortalAddress;
   /** Portals to try in turn, after `portal`, when the connection was lost. */
   readonly alternatePortals?: readonly PortalAddress[];
+  /** Come back through `portal` only, whatever is named or advertised; default no. */
+  readonly isPortalPinned?: boolean;
+  /** See PortalHoppingOptions; default DEFAULT_PORTAL_RETRY_COUNT. */
+  readonly portalRetryCount?: number;
+  /** Attempts to come back after which the session closes itself; default 0: it never gives up. */
+  readonly maxReconnectAttempts?: number;
   /** Source address, for sessions bound to one interface. */
   readonly localAddress?: string;
   /** Absent only for discovery sessions. */
@@ -69,6 +105,18 @@ export interface SessionOptions {
   /** Tasks at the target at one time, at most MAX_TASKS_PER_SESSION. */
   readonly maxTasks?: number;
   readonly timers?: Partial<SessionTimers>;
+  /** Connections beside the leading one, as far as the target admits them; more can be added later. Default none. */
+  readonly additionalConnections?: readonly ConnectionPlan[];
+  /** `weight` and `isStandby` of the leading connection. */
+  readonly leading?: Pick<ConnectionPlan, "weight" | "isStandby">;
+  /** Most connections to ask for, the leading one included; default as many as are planned. */
+  readonly maxConnections?: number;
+  /** Default `round-robin`. */
+  readonly policy?: ConnectionPolicy;
+  /** Highest level to ask for (RFC 7143 §7.1.5); the target may agree to less. Default 0. */
+  readonly errorRecoveryLevel?: 0 | 1 | 2;
+  /** Keys of our own to offer in the leading login (RFC 7143 §13.22); the answers are in the status. */
+  readonly extensionKeys?: InitiatorLoginOptions["extensionKeys"];
   /** Operational values to offer instead of the defaults. */
   readonly offers?: NonNullable<InitiatorLoginOptions["offers"]>;
 }

@@ -15,26 +15,39 @@ export interface RecoveryHost {
   resume(loggedIn: LoggedIn, outageMs: number): void;
   /** This attempt failed; the next one goes to the next portal. */
   onAttemptFailed(attempt: number, reason: AppError): void;
+  /** Does the next attempt begin a round of portals, so that a pause before it is right? */
+  isRoundStart(): boolean;
   /** The operator's limit is over. */
   onLimit(reason: SessionError): void;
+  /** All the attempts that were allowed have failed: nothing more is tried. */
+  onExhausted(reason: SessionError): void;
 }
 
 /**
  * Brings a session back after its connection was lost (session recovery, RFC 7143 §7.1.4.4): waits, logs in with the
- * same ISID so that the target ends the old session first, has the guards look, lets tasks flow. Never gives up.
+ * same ISID so that the target ends the old session first, has the guards look, lets tasks flow. Never gives up unless
+ * `maxAttempts` says so.
  */
 export class SessionRecovery {
   readonly #host: RecoveryHost;
   readonly #timers: SessionTimers;
+  readonly #maxAttempts: number;
   readonly #dependencies: SessionDependencies;
   readonly #stop = new AbortController();
   readonly #backoff: Backoff;
   #isRunning = false;
   #resumedMs = Number.NEGATIVE_INFINITY;
 
-  constructor(host: RecoveryHost, timers: SessionTimers, dependencies: SessionDependencies) {
+  /** `maxAttempts` 0: as many as it takes. */
+  constructor(
+    host: RecoveryHost,
+    options: { readonly timers: SessionTimers; readonly maxAttempts: number },
+    dependencies: SessionDependencies,
+  ) {
+    const { timers } = options;
     this.#host = host;
     this.#timers = timers;
+    this.#maxAttempts = options.maxAttempts;
     this.#dependencies = dependencies;
     const { reconnectInitialMs: initialMs, reconnectMaximumMs: maximumMs } = timers;
     this.#backoff = new Backoff({ initialMs, maximumMs }, { random: dependencies.random });
@@ -67,7 +80,12 @@ export class SessionRecovery {
         this.#host.resume(loggedIn, this.#resumedMs - startMs);
         break;
       }
-      waitMs = this.#backoff.next();
+      if (this.#maxAttempts > 0 && attempt >= this.#maxAttempts && !this.#stop.signal.aborted) {
+        this.#host.onExhausted(exhausted(attempt));
+        break;
+      }
+      // The next portal of a round has done nothing that it should be waited for.
+      waitMs = this.#host.isRoundStart() ? this.#backoff.next() : 0;
     }
     limit?.cancel();
   }
@@ -101,6 +119,12 @@ export class SessionRecovery {
       ),
     );
   }
+}
+
+function exhausted(attempts: number): SessionError {
+  return new SessionError("SESSION_UNAVAILABLE", `no path to the target after ${attempts} attempts`, {
+    retry: "other-path",
+  });
 }
 
 /** A mistake of ours must not end as an endless loop of silent attempts: only errors on purpose are attempts' failures. */

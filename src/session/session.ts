@@ -1,47 +1,48 @@
+import type { ChapCredentials, PortalAddress } from "../base/access.js";
 import { assert } from "../base/assert.js";
 import type { Timer } from "../base/clock.js";
-import { type AppError, CancelledError } from "../base/errors.js";
+import type { AppError } from "../base/errors.js";
 import { Emitter } from "../base/emitter.js";
 import { MAX_QUEUED_TASKS_PER_SESSION, MAX_TASKS_PER_SESSION, MAX_TEXT_NEGOTIATION_BYTES } from "../base/limits.js";
-import type { Lun } from "../base/lun.js";
+import { type Lun, lunEquals } from "../base/lun.js";
 import type { Logger } from "../base/logger.js";
 import { Mutex } from "../base/mutex.js";
 import { formatPortal } from "../base/portal.js";
-import { CommandWindow } from "./command-window.js";
-import { Connection, type ConnectionOwner } from "./connection.js";
+import { LogoutReason, RESERVED_TAG } from "../wire/constants.js";
+import { CommandRetry } from "./command-retry.js";
+import type { Connection, ConnectionOwner } from "./connection.js";
+import type { ConnectionPolicy } from "./connection-policy.js";
+import { ConnectionSet } from "./connection-set.js";
 import { ControlExchanges } from "./control-exchanges.js";
 import { TaskDispatcher } from "./dispatcher.js";
 import { SessionError, closedError, stalledError } from "./errors.js";
 import { Escalation } from "./escalation.js";
-import { fenceOldNexus } from "./fence.js";
 import { Keepalive, ping } from "./keepalive.js";
-import { logOut, logOutOnRequest } from "./logout.js";
+import { logOut } from "./logout.js";
 import { handleAsyncMessage, handleReject } from "./peer-requests.js";
-import { PortalCycle } from "./portal-cycle.js";
 import type { ReinstatementGuard } from "./reinstatement-guard.js";
 import type { SessionContext } from "./session-context.js";
-import type { SessionEvent, SessionSnapshot } from "./session-events.js";
-import { type SessionState, SessionStateMachine } from "./session-state.js";
-import { type LoggedIn, logIn } from "./session-login.js";
+import { type RecoveryCounters, type SessionEvent, type SessionSnapshot, noRecovery } from "./session-events.js";
+import { SessionLinks } from "./session-links.js";
 import {
+  type ConnectionPlan,
   DEFAULT_SESSION_TIMERS,
   type SessionDependencies,
   type SessionOptions,
   type SessionTimers,
 } from "./session-options.js";
-import { SessionRecovery } from "./session-recovery.js";
+import { type SessionState, SessionStateMachine } from "./session-state.js";
 import { takeSnapshot } from "./snapshot.js";
 import type { ScsiTask } from "./task.js";
-import { type TaskManagementRequest, manageTasks } from "./task-management.js";
+import { type TaskManagementAnswer, type TaskManagementRequest, manageTasks, queryTask } from "./task-management.js";
 import { exchangeText } from "./text-exchange.js";
 
 const DEFAULT_MAX_TASKS = 256;
-const LEADING_CONNECTION_ID = 0;
-const FIRST_CMD_SN = 1;
 
 /**
- * An iSCSI session (RFC 7143) as an initiator has it: one connection now, ErrorRecoveryLevel 0. Commands given to it
- * survive the loss of the connection: the session logs in again with the same ISID and sends what was unanswered.
+ * An iSCSI session (RFC 7143) as an initiator has it: one connection or several, ErrorRecoveryLevel 0 to 2. Commands given to
+ * it survive the loss of connections: they go on over others where the level allows it, else the session logs in
+ * again with the same ISID and sends what was unanswered.
  */
 export class Session {
   readonly events = new Emitter<SessionEvent>();
@@ -51,18 +52,16 @@ export class Session {
   readonly #logger: Logger;
   readonly #dispatcher: TaskDispatcher;
   readonly #controls: ControlExchanges;
+  readonly #counters: RecoveryCounters = noRecovery();
+  readonly #connections: ConnectionSet;
   readonly #context: SessionContext;
-  readonly #owner: ConnectionOwner;
-  readonly #portals: PortalCycle;
-  readonly #recovery: SessionRecovery;
+  readonly #links: SessionLinks;
   readonly #escalation: Escalation;
   readonly #keepalive: Keepalive;
+  readonly #commandRetry: CommandRetry;
   readonly #guards = new Set<ReinstatementGuard>();
   readonly #textTurn = new Mutex();
   readonly #machine = new SessionStateMachine();
-  #loggedIn: LoggedIn | undefined;
-  #connection: Connection | undefined;
-  #reconnects = 0;
   #sweepTimer: Timer | undefined;
 
   private constructor(options: SessionOptions, dependencies: SessionDependencies) {
@@ -71,24 +70,26 @@ export class Session {
     assert(maxTasks > 0 && maxTasks <= MAX_TASKS_PER_SESSION, "maxTasks out of range");
     this.#options = options;
     this.#timers = { ...DEFAULT_SESSION_TIMERS, ...options.timers };
-    this.#dependencies = dependencies;
     this.#logger = dependencies.logger.child({ target: options.targetName ?? "(discovery)" });
+    this.#dependencies = { ...dependencies, logger: this.#logger };
+    const { taskTimeoutMs, taskTimeoutDeltaMs } = this.#timers;
     this.#dispatcher = new TaskDispatcher(
-      { maxTasks, maxQueuedTasks: MAX_QUEUED_TASKS_PER_SESSION, taskTimeoutMs: this.#timers.taskTimeoutMs },
+      { maxTasks, maxQueuedTasks: MAX_QUEUED_TASKS_PER_SESSION, taskTimeoutMs, taskTimeoutDeltaMs },
       dependencies,
     );
     this.#controls = new ControlExchanges(dependencies);
+    this.#connections = new ConnectionSet(options.policy ?? "round-robin");
     this.#context = this.#createContext();
-    this.#owner = this.#createOwner();
-    this.#portals = new PortalCycle(options.portal, options.alternatePortals ?? []);
-    this.#recovery = this.#createRecovery();
+    this.#links = this.#createLinks();
     this.#escalation = new Escalation(this.#context);
     this.#keepalive = new Keepalive(this.#context);
+    this.#commandRetry = new CommandRetry(this.#context);
   }
 
   /**
-   * Logs in at `portal`; the alternate portals are for coming back. Rejects with the error of the login (LoginError, AuthError,
-   * TransportError, SessionError), or CancelledError when `signal` aborts; nothing stays open then.
+   * Logs in at `portal`; the alternate portals are for coming back, and additional connections join after it. Rejects with
+   * the error of the login (LoginError, AuthError, TransportError, SessionError), or CancelledError when `signal`
+   * aborts; nothing stays open then.
    */
   static async open(
     options: SessionOptions,
@@ -97,11 +98,15 @@ export class Session {
   ): Promise<Session> {
     const session = new Session(options, dependencies);
     try {
-      await session.#connectFirst(signal ?? new AbortController().signal);
+      await session.#links.open(signal ?? new AbortController().signal);
     } catch (error) {
       session.close();
       throw error;
     }
+    session.#armSweep();
+    const { portal, tsih } = session.status();
+    session.#logger.info("session opened", { portal: formatPortal(portal), tsih });
+    session.events.emit({ kind: "connected", portal, tsih });
     return session;
   }
 
@@ -120,17 +125,50 @@ export class Session {
     return () => this.#guards.delete(guard);
   }
 
-  /** Other credentials from the next login on; the connection that stands needs none. */
-  renewChap(chap: NonNullable<SessionOptions["chap"]>): void {
+  /** Other credentials from the next login on; the connections that stand need none. */
+  renewChap(chap: ChapCredentials): void {
     this.#options = { ...this.#options, chap };
   }
 
+  /** Portals that the target advertises: recovery tries them after the ones it was given, unless it is pinned. */
+  setAdvertisedPortals(portals: readonly PortalAddress[]): void {
+    this.#links.setAdvertisedPortals(portals);
+  }
+
+  /** How commands are spread over the connections from now on. */
+  setPolicy(policy: ConnectionPolicy): void {
+    this.#connections.policy = policy;
+  }
+
   /**
-   * Has the target end tasks. Ours that it ended fail with SESSION_TASK_ABORTED. Rejects with SessionError
-   * (SESSION_TASK_MANAGEMENT_FAILED names the target's answer).
+   * Adds a connection, while commands go on; resolves with its CID once it carries commands. From then on it belongs to the
+   * session: when it is lost it is made again. Rejects with SESSION_CONNECTION_LIMIT past what the target admits,
+   * or with the error of its login, and nothing has changed then.
    */
-  taskManagement(request: TaskManagementRequest): Promise<void> {
+  addConnection(plan: ConnectionPlan): Promise<number> {
+    return this.#links.add(plan);
+  }
+
+  /**
+   * Closes one connection in order, while commands go on over the others. Rejects with SESSION_CONNECTION_LAST for the
+   * last one, SESSION_CONNECTION_UNKNOWN, or the error of the logout.
+   */
+  removeConnection(connectionId: number): Promise<void> {
+    return this.#links.remove(connectionId);
+  }
+
+  /**
+   * Has the target end tasks, or say something of them. Ours that it ended fail with SESSION_TASK_ABORTED. Rejects with
+   * SessionError (SESSION_TASK_MANAGEMENT_FAILED names the target's answer).
+   */
+  taskManagement(request: TaskManagementRequest): Promise<TaskManagementAnswer> {
     return manageTasks(this.#context, request);
+  }
+
+  /** Does the target have this task (RFC 7144)? False when it is not sent or has ended. Rejects with SessionError. */
+  async queryTask(task: ScsiTask): Promise<boolean> {
+    const record = this.#dispatcher.active().find((active) => active.task === task);
+    return record !== undefined && queryTask(this.#context, record);
   }
 
   /** Pings the target; resolves with the round trip in milliseconds. */
@@ -142,16 +180,17 @@ export class Session {
   text(
     pairs: readonly (readonly [string, string])[],
     maxBytes = MAX_TEXT_NEGOTIATION_BYTES,
+    connection?: Connection,
   ): Promise<[string, string][]> {
-    return this.#textTurn.run(() => exchangeText(this.#context, pairs, maxBytes));
+    return this.#textTurn.run(() => exchangeText(this.#context, pairs, { maxBytes, connection }));
   }
 
   /**
-   * Gives the connection up and logs in again: tasks wait meanwhile, and guards look before they go on. For an owner
-   * that no longer trusts what is behind the connection. Does nothing when there is none.
+   * Gives all connections up and logs in again: tasks wait meanwhile, and guards look before they go on. For an owner
+   * that no longer trusts what is behind the connections. Does nothing when there is none.
    */
   reconnect(reason: AppError): void {
-    this.#drop(reason, 0);
+    this.#links.drop(reason, 0);
   }
 
   /**
@@ -162,7 +201,8 @@ export class Session {
   async logout(): Promise<void> {
     const { state } = this.#machine;
     if (state === "closed" || state === "closing") return;
-    if (state !== "ready" && state !== "draining") {
+    const of = this.#connections.first;
+    if ((state !== "ready" && state !== "draining") || of === undefined) {
       this.close();
       return;
     }
@@ -171,24 +211,20 @@ export class Session {
     this.#dispatcher.setGate("shut");
     this.#dispatcher.failWaiting(closedError());
     try {
-      await logOut(this.#context);
+      await logOut(this.#context, { reason: LogoutReason.closeSession, of });
     } finally {
       this.close();
     }
   }
 
-  /** Ends the session now: the connection is cut, all tasks fail with SESSION_CLOSED. Can be called again. */
+  /** Ends the session now: its connections are cut, all tasks fail with SESSION_CLOSED. Can be called again. */
   close(reason?: AppError): void {
     if (this.#machine.state === "closed") return;
     this.#machine.moveTo("closed", reason?.message ?? "closed");
     const error = closedError(reason);
     this.#sweepTimer?.cancel();
-    this.#recovery.stop(error);
     this.#dispatcher.setRefusal(error);
-    const connection = this.#connection;
-    this.#connection = undefined;
-    connection?.drop(error);
-    if (connection !== undefined) this.#controls.failAll(connection, error);
+    this.#links.close(error);
     this.#dispatcher.detach(error);
     this.#dispatcher.failWaiting(error);
     this.events.emit({ kind: "closed", reason });
@@ -199,150 +235,62 @@ export class Session {
       state: this.#machine.state,
       reason: this.#machine.reason,
       options: this.#options,
-      loggedIn: this.#loggedIn,
-      reconnects: this.#reconnects,
+      loggedIn: this.#links.loggedIn,
+      reconnects: this.#links.reconnects,
       dispatcher: this.#dispatcher,
+      connections: this.#connections,
+      recovery: this.#counters,
     });
   }
 
-  async #connectFirst(signal: AbortSignal): Promise<void> {
-    const loggedIn = await this.#login(signal);
-    if (signal.aborted) {
-      loggedIn.channel.destroy();
-      throw new CancelledError("session", "SESSION_CANCELLED", "opening the session was cancelled");
-    }
-    this.#take(loggedIn).requireAlive();
-    this.#machine.moveTo("ready", "");
-    this.#armSweep();
-    this.#dispatcher.setGate("open");
-    const { portal, tsih } = this.status();
-    this.#logger.info("session opened", { portal: formatPortal(portal), tsih });
-    this.events.emit({ kind: "connected", portal, tsih });
+  #createContext(): SessionContext {
+    const state = (): SessionState => this.#machine.state;
+    const connections = this.#connections;
+    return {
+      timers: this.#timers,
+      dependencies: this.#dependencies,
+      dispatcher: this.#dispatcher,
+      controls: this.#controls,
+      connections,
+      counters: this.#counters,
+      get state() {
+        return state();
+      },
+      get connection() {
+        return connections.first;
+      },
+      emit: (event) => this.events.emit(event),
+      drop: (reason, delayMs) => this.#links.drop(reason, delayMs ?? 0),
+      dropConnection: (connection, reason, delayMs) => this.#links.dropConnection(connection, reason, delayMs ?? 0),
+      text: (pairs, connection) => this.text(pairs, MAX_TEXT_NEGOTIATION_BYTES, connection),
+      beginLogoutOnRequest: (connection, timeLimitMs) => this.#links.beginLogoutOnRequest(connection, timeLimitMs),
+      beginEscalation: (lun, connection) => this.#beginEscalation(lun, connection),
+    };
   }
 
-  #login(signal: AbortSignal): Promise<LoggedIn> {
-    return logIn(
+  #createLinks(): SessionLinks {
+    const options = (): SessionOptions => this.#options;
+    return new SessionLinks(
       {
-        options: this.#options,
-        timers: this.#timers,
-        redirects: this.#portals.current,
-        cmdSn: FIRST_CMD_SN,
-        connectionId: LEADING_CONNECTION_ID,
-        signal,
+        context: this.#context,
+        machine: this.#machine,
+        connections: this.#connections,
+        guards: this.#guards,
+        owner: this.#createOwner(),
+        get options() {
+          return options();
+        },
+        close: (reason) => this.close(reason),
       },
       this.#dependencies,
     );
   }
 
-  /** The connection becomes the session's; nothing flows over it yet. */
-  #take(loggedIn: LoggedIn): Connection {
-    const { result, channel } = loggedIn;
-    const window = new CommandWindow(result.cmdSn);
-    window.update(result.expCmdSn, result.maxCmdSn);
-    const connection = new Connection({
-      channel,
-      connectionId: LEADING_CONNECTION_ID,
-      parameters: result.parameters,
-      nextExpStatSn: result.nextExpStatSn,
-      window,
-      owner: this.#owner,
-    });
-    this.#loggedIn = loggedIn;
-    this.#connection = connection;
-    this.#dispatcher.attach(connection, window);
-    connection.start();
-    return connection;
-  }
-
-  async #adopt(loggedIn: LoggedIn, signal: AbortSignal): Promise<void> {
-    const before = this.#loggedIn;
-    this.#machine.moveTo("verifying", "looking at what is behind the new connection");
-    const connection = this.#take(loggedIn);
-    connection.requireAlive();
-    if (before !== undefined) await fenceOldNexus(this.#context, before.result, loggedIn.result, signal);
-    connection.requireAlive();
-    this.#dispatcher.setGate("probes");
-    for (const guard of [...this.#guards]) {
-      const verdict = await guard.verify();
-      if (verdict.kind === "refused") throw this.#refuse(guard.lun, verdict.reason, loggedIn);
-    }
-    connection.requireAlive();
-  }
-
-  #refuse(lun: Lun, reason: AppError, { portal }: LoggedIn): SessionError {
-    const error = new SessionError("SESSION_PATH_REFUSED", `${formatPortal(portal)}: ${reason.message}`, {
-      retry: "other-path",
-      cause: reason,
-    });
-    this.events.emit({ kind: "path-refused", portal, reason });
-    this.#dispatcher.failWaiting(error, lun);
-    return error;
-  }
-
-  #resume({ portal, result: { tsih } }: LoggedIn, outageMs: number): void {
-    this.#reconnects += 1;
-    this.#machine.moveTo("ready", "");
-    this.#dispatcher.setRefusal(undefined);
-    this.#logger.info("session is back", { portal: formatPortal(portal), tsih, outageMs: Math.round(outageMs) });
-    this.events.emit({ kind: "reconnected", portal, tsih, outageMs });
-    this.#dispatcher.setGate("open");
-  }
-
-  #onLost(connection: Connection, reason: AppError, delayMs: number): void {
-    if (connection !== this.#connection) return;
-    this.#connection = undefined;
-    this.#controls.failAll(connection, reason);
-    // The opening itself notices that its channel is over.
-    if (this.#machine.state === "connecting") return;
-    if (this.#machine.state === "closing" || this.#options.sessionType === "Discovery") {
-      this.close(reason);
-      return;
-    }
-    const portal = this.#loggedIn?.portal ?? this.#options.portal;
-    const wait = connection.parameters.defaultTime2Wait * 1000;
-    this.#machine.moveTo("recovering", reason.message);
-    this.#logger.warn("connection lost", { portal: formatPortal(portal), code: reason.code, reason: reason.message });
-    this.#dispatcher.detach(
-      new SessionError("SESSION_TASK_LOST", `the connection was lost while the command ran: ${reason.message}`, {
-        retry: "same-path",
-        cause: reason,
-      }),
-    );
-    this.events.emit({ kind: "disconnected", portal, reason });
-    this.#recovery.start(Math.max(delayMs, wait));
-  }
-
-  #drop(reason: AppError, delayMs: number): void {
-    const connection = this.#connection;
-    if (connection === undefined) return;
-    this.#onLost(connection, reason, delayMs);
-    connection.drop(reason);
-  }
-
-  #createContext(): SessionContext {
-    const state = (): SessionState => this.#machine.state;
-    const connection = (): Connection | undefined => this.#connection;
+  #createOwner(): Omit<ConnectionOwner, "onLost"> {
     return {
-      timers: this.#timers,
-      dependencies: { ...this.#dependencies, logger: this.#logger },
-      dispatcher: this.#dispatcher,
-      controls: this.#controls,
-      get state() {
-        return state();
-      },
-      get connection() {
-        return connection();
-      },
-      emit: (event) => this.events.emit(event),
-      drop: (reason, delayMs) => this.#drop(reason, delayMs ?? 0),
-      text: (pairs) => this.text(pairs),
-      beginLogoutOnRequest: (timeLimitMs) => this.#beginLogoutOnRequest(timeLimitMs),
-    };
-  }
-
-  #createOwner(): ConnectionOwner {
-    return {
+      counters: this.#counters,
       findTask: (tag) => this.#dispatcher.find(tag),
+      isAbandoned: (tag) => this.#dispatcher.isAbandoned(tag),
       onTaskDone: (record, result) => this.#dispatcher.complete(record, result),
       onWindowUpdate: () => {
         if (this.#dispatcher.queued > 0) this.#dispatcher.pump();
@@ -350,41 +298,19 @@ export class Session {
       onAsyncMessage: (connection, pdu) => handleAsyncMessage(this.#context, connection, pdu),
       onReject: (connection, pdu) => handleReject(this.#context, connection, pdu),
       onControlResponse: (pdu) => this.#controls.deliver(pdu),
-      onLost: (connection, reason) => this.#onLost(connection, reason, 0),
+      onControlLost: (tag) =>
+        tag === RESERVED_TAG ||
+        this.#controls.fail(
+          tag,
+          new SessionError("SESSION_DIGEST", "the answer to the request was lost", { retry: "same-path" }),
+        ),
     };
   }
 
-  #createRecovery(): SessionRecovery {
-    return new SessionRecovery(
-      {
-        connect: (signal) => this.#login(signal),
-        adopt: (loggedIn, signal) => this.#adopt(loggedIn, signal),
-        resume: (loggedIn, outageMs) => this.#resume(loggedIn, outageMs),
-        onAttemptFailed: (attempt, reason) => this.#onAttemptFailed(attempt, reason),
-        onLimit: (reason) => {
-          this.events.emit({ kind: "unavailable", reason });
-          this.#dispatcher.setRefusal(reason);
-          this.#dispatcher.failWaiting(reason);
-        },
-      },
-      this.#timers,
-      this.#dependencies,
-    );
-  }
-
-  #onAttemptFailed(attempt: number, reason: AppError): void {
-    const portal = this.#portals.current.begin();
-    this.#portals.advance();
-    this.#machine.explain(reason.message);
-    this.#logger.warn("reconnecting failed", { portal: formatPortal(portal), attempt, reason: reason.message });
-    this.events.emit({ kind: "reconnect-failed", portal, attempt, reason });
-  }
-
-  #beginLogoutOnRequest(timeLimitMs: number): void {
-    if (this.#machine.state !== "ready") return;
-    this.#machine.moveTo("draining", "the target asked us to log out");
-    this.#dispatcher.setGate("shut");
-    void logOutOnRequest(this.#context, timeLimitMs);
+  #beginEscalation(lun: Lun, connection: Connection): void {
+    for (const record of this.#dispatcher.tasksOf(connection)) {
+      if (lunEquals(record.task.lun, lun) && !record.isAborting) this.#escalation.begin(record);
+    }
   }
 
   #armSweep(): void {
@@ -392,8 +318,12 @@ export class Session {
     this.#sweepTimer = this.#dependencies.clock.setTimer(sweepIntervalMs, () => {
       const nowMs = this.#dependencies.clock.nowMs();
       for (const record of this.#dispatcher.sweep(nowMs)) this.#escalation.begin(record);
-      if (this.#dispatcher.isStalled) this.#drop(stalledError(), 0);
-      if (this.#options.sessionType !== "Discovery") this.#keepalive.check(nowMs);
+      if (this.#dispatcher.isStalled) this.#links.drop(stalledError(), 0);
+      this.#links.check(nowMs);
+      if (this.#options.sessionType !== "Discovery") {
+        for (const connection of this.#connections.all()) this.#keepalive.check(connection, nowMs);
+        this.#commandRetry.check(nowMs);
+      }
       if (this.#machine.state !== "closed") this.#armSweep();
     });
   }

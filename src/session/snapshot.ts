@@ -1,5 +1,6 @@
 import type { TaskDispatcher } from "./dispatcher.js";
-import type { SessionSnapshot } from "./session-events.js";
+import type { ConnectionSet } from "./connection-set.js";
+import type { RecoveryCounters, SessionSnapshot } from "./session-events.js";
 import type { SessionState } from "./session-state.js";
 import type { LoggedIn } from "./session-login.js";
 import type { SessionOptions } from "./session-options.js";
@@ -12,6 +13,8 @@ export function takeSnapshot(source: {
   readonly loggedIn: LoggedIn | undefined;
   readonly reconnects: number;
   readonly dispatcher: TaskDispatcher;
+  readonly connections: ConnectionSet;
+  readonly recovery: RecoveryCounters;
 }): SessionSnapshot {
   const { options, loggedIn, dispatcher } = source;
   const { counters } = dispatcher;
@@ -28,6 +31,13 @@ export function takeSnapshot(source: {
     headerDigest: result?.parameters.headerDigest ?? "None",
     dataDigest: result?.parameters.dataDigest ?? "None",
     errorRecoveryLevel: result?.parameters.errorRecoveryLevel ?? 0,
+    maxConnections: result?.parameters.maxConnections ?? 1,
+    taskReporting: result?.parameters.taskReporting ?? "RFC3720",
+    iscsiProtocolLevel: result?.parameters.iscsiProtocolLevel ?? 1,
+    extensionAnswers: result?.extensionAnswers ?? [],
+    policy: source.connections.policy,
+    connections: source.connections.snapshot(),
+    recovery: { ...source.recovery },
     reconnects: source.reconnects,
     commandsInFlight: dispatcher.inFlight,
     commandsQueued: dispatcher.queued,

@@ -1,14 +1,19 @@
 import { type Lun, LUN_ZERO } from "../base/lun.js";
 import { RESERVED_TAG, TaskManagementFunction, TaskManagementResponseCode } from "../wire/constants.js";
-import type { InitiatorPdu } from "../wire/pdu.js";
+import type { TaskManagementRequestPdu, TaskManagementResponsePdu } from "../wire/pdu.js";
 import { SessionError, protocolError } from "./errors.js";
 import { type SessionContext, request } from "./session-context.js";
 import type { TaskRecord } from "./task-record.js";
 
-/** What `Session.taskManagement` can be asked for; aborting one task is the escalation's own business. */
+/**
+ * What `Session.taskManagement` can be asked for; aborting one task is the escalation's own business. The last two lines
+ * are of RFC 7144, and need iSCSIProtocolLevel 2.
+ */
 export type TaskManagementRequest =
   | { readonly function: "abort-task-set" | "clear-aca" | "clear-task-set" | "lun-reset"; readonly lun: Lun }
-  | { readonly function: "target-warm-reset" | "target-cold-reset" };
+  | { readonly function: "target-warm-reset" | "target-cold-reset" }
+  | { readonly function: "query-task-set" | "query-async-event"; readonly lun: Lun }
+  | { readonly function: "i-t-nexus-reset" };
 
 const functionCodes = {
   "abort-task-set": TaskManagementFunction.abortTaskSet,
@@ -17,7 +22,26 @@ const functionCodes = {
   "lun-reset": TaskManagementFunction.logicalUnitReset,
   "target-warm-reset": TaskManagementFunction.targetWarmReset,
   "target-cold-reset": TaskManagementFunction.targetColdReset,
+  "query-task-set": TaskManagementFunction.queryTaskSet,
+  "query-async-event": TaskManagementFunction.queryAsyncEvent,
+  "i-t-nexus-reset": TaskManagementFunction.iTNexusReset,
 } as const;
+
+type FunctionName = keyof typeof functionCodes;
+
+/** Those that ask without ending anything. */
+const questions: ReadonlySet<FunctionName> = new Set(["clear-aca", "query-task-set", "query-async-event"]);
+
+/** RFC 7144 §4.2: only where both sides agreed on the level. */
+const levelTwo: ReadonlySet<FunctionName> = new Set(["query-task-set", "query-async-event", "i-t-nexus-reset"]);
+
+/** What the target said to a function that was carried out. */
+export interface TaskManagementAnswer {
+  /** Of a question: is there such a task, task set or event (RFC 7144 §4.2)? Of anything else true. */
+  readonly isPresent: boolean;
+  /** What it says beyond that, for `query-async-event`: raw (RFC 7144 §4.3). */
+  readonly additionalResponse: number;
+}
 
 interface Numbers {
   readonly tag: number;
@@ -26,7 +50,7 @@ interface Numbers {
 }
 
 /** ABORT TASK for one task: its tag and its CmdSN (RFC 7143 §11.5.5, §11.5.6). */
-export function abortTaskPdu(record: TaskRecord, { tag, cmdSn, expStatSn }: Numbers): InitiatorPdu {
+export function abortTaskPdu(record: TaskRecord, { tag, cmdSn, expStatSn }: Numbers): TaskManagementRequestPdu {
   return {
     type: "task-management-request",
     isImmediate: true,
@@ -42,7 +66,10 @@ export function abortTaskPdu(record: TaskRecord, { tag, cmdSn, expStatSn }: Numb
 }
 
 /** Any other function: no task is referenced. */
-export function taskManagementPdu(request: TaskManagementRequest, { tag, cmdSn, expStatSn }: Numbers): InitiatorPdu {
+export function taskManagementPdu(
+  request: TaskManagementRequest,
+  { tag, cmdSn, expStatSn }: Numbers,
+): TaskManagementRequestPdu {
   return {
     type: "task-management-request",
     isImmediate: true,
@@ -78,23 +105,67 @@ export function requireFunctionComplete(name: string, response: number): void {
   );
 }
 
-/** One function over the present connection; tasks of ours that it ended fail with SESSION_TASK_ABORTED. */
-export async function manageTasks(context: SessionContext, management: TaskManagementRequest): Promise<void> {
-  const { dispatcher, timers } = context;
-  const affected = dispatcher.active("lun" in management ? management.lun : undefined);
+/** One function; tasks of ours that it ended fail with SESSION_TASK_ABORTED. */
+export async function manageTasks(
+  context: SessionContext,
+  management: TaskManagementRequest,
+): Promise<TaskManagementAnswer> {
+  const { dispatcher, timers, connections, connection } = context;
+  const name = management.function;
+  requireLevel(context, name);
+  const affected = questions.has(name) ? [] : dispatcher.active("lun" in management ? management.lun : undefined);
+  for (const record of affected) record.isBeingEnded = true;
   const timeoutMs = "lun" in management ? timers.lunResetTimeoutMs : timers.targetResetTimeoutMs;
-  const answer = await request(context, { what: management.function, timeoutMs }, (numbers) =>
-    taskManagementPdu(management, numbers),
-  );
+  try {
+    const answer = await request(context, { what: name, timeoutMs, connection }, (numbers) =>
+      taskManagementPdu(management, numbers),
+    );
+    if (answer.type !== "task-management-response") {
+      throw protocolError("§11.6", `${answer.type} in answer to a task management request`);
+    }
+    requireFunctionComplete(name, answer.response);
+    const error = new SessionError("SESSION_TASK_ABORTED", `${name} ended the task`, { retry: "same-path" });
+    for (const record of affected) {
+      // Over another connection its answer may still be under way.
+      if (!dispatcher.has(record)) continue;
+      if (connections.size > 1) dispatcher.abandon(record, { kind: "failed", error });
+      else dispatcher.complete(record, { kind: "failed", error });
+    }
+    return presence(name, answer);
+  } finally {
+    for (const record of affected) record.isBeingEnded = false;
+  }
+}
+
+/** QUERY TASK (RFC 7144 §6.3): does the target have this task of ours? Rejects with SessionError. */
+export async function queryTask(context: SessionContext, record: TaskRecord): Promise<boolean> {
+  requireLevel(context, "query-task-set");
+  const { connection } = record;
+  const options = { what: "QUERY TASK", timeoutMs: context.timers.abortTimeoutMs, connection };
+  const answer = await request(context, options, (numbers) => ({
+    ...abortTaskPdu(record, numbers),
+    function: TaskManagementFunction.queryTask,
+    refCmdSn: 0,
+  }));
   if (answer.type !== "task-management-response") {
     throw protocolError("§11.6", `${answer.type} in answer to a task management request`);
   }
-  requireFunctionComplete(management.function, answer.response);
-  if (management.function === "clear-aca") return;
-  const error = new SessionError("SESSION_TASK_ABORTED", `${management.function} ended the task`, {
-    retry: "same-path",
-  });
-  for (const record of affected) {
-    if (dispatcher.has(record)) dispatcher.complete(record, { kind: "failed", error });
-  }
+  requireFunctionComplete("QUERY TASK", answer.response);
+  return answer.response === TaskManagementResponseCode.functionSucceeded;
+}
+
+function requireLevel({ connection }: SessionContext, name: FunctionName): void {
+  const level = connection?.parameters.iscsiProtocolLevel ?? 1;
+  if (!levelTwo.has(name) || level >= 2) return;
+  throw new SessionError(
+    "SESSION_TASK_MANAGEMENT_FAILED",
+    `${name} needs iSCSIProtocolLevel 2 (RFC 7144), and ${level} was agreed on with the target`,
+    { details: { iscsiProtocolLevel: level } },
+  );
+}
+
+function presence(name: FunctionName, answer: TaskManagementResponsePdu): TaskManagementAnswer {
+  const isQuestion = name === "query-task-set" || name === "query-async-event";
+  const isPresent = !isQuestion || answer.response === TaskManagementResponseCode.functionSucceeded;
+  return { isPresent, additionalResponse: answer.additionalResponse };
 }
