@@ -105,7 +105,7 @@ export class ConnectionRecovery {
       try {
         await this.#recover(lost, signal);
       } catch (error) {
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
         if (!(error instanceof AppError)) throw error;
         // The connection we worked with may have gone too: then another one goes on, or a new login.
         if (this.#losses !== losses) continue;
@@ -268,4 +268,9 @@ function noConnection(): SessionError {
   return new SessionError("SESSION_CONNECTION_LOST", "there is no connection to the target now", {
     retry: "same-path",
   });
+}
+
+/** Asked anew after a wait. */
+function isOver(signal: AbortSignal): boolean {
+  return signal.aborted;
 }

@@ -68,3 +68,11 @@ export function stalledError(): SessionError {
     retry: "same-path",
   });
 }
+
+/** What a task fails with when its connection went and it must not be sent again. */
+export function taskLost(reason: AppError): SessionError {
+  return new SessionError("SESSION_TASK_LOST", `the connection was lost while the command ran: ${reason.message}`, {
+    retry: "same-path",
+    cause: reason,
+  });
+}

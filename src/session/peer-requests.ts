@@ -102,12 +102,18 @@ export function handleReject(context: SessionContext, connection: Connection, pd
   }
   const isRecoverable = connection.parameters.errorRecoveryLevel > 0;
   if (pdu.reason === RejectReason.dataDigestError) {
-    if (isRecoverable) return onDigestReject(context, connection, opcode, initiatorTaskTag);
+    if (isRecoverable) {
+      onDigestReject(context, connection, opcode, initiatorTaskTag);
+      return;
+    }
     throw new SessionError("SESSION_DIGEST", "the target found a data digest error in what we sent", {
       retry: "same-path",
     });
   }
-  if (opcode === Opcode.snackRequest && isRecoverable) return onSnackReject(context, connection, pdu);
+  if (opcode === Opcode.snackRequest && isRecoverable) {
+    onSnackReject(context, connection, pdu);
+    return;
+  }
   // §7.2.1: the target has the command already.
   if (pdu.reason === RejectReason.taskInProgress && dispatcher.find(initiatorTaskTag) !== undefined) return;
   const error = new SessionError("SESSION_TASK_REJECTED", `the target rejected the request, reason ${pdu.reason}`, {

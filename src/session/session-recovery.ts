@@ -80,7 +80,7 @@ export class SessionRecovery {
         this.#host.resume(loggedIn, this.#resumedMs - startMs);
         break;
       }
-      if (this.#maxAttempts > 0 && attempt >= this.#maxAttempts && !this.#stop.signal.aborted) {
+      if (this.#maxAttempts > 0 && attempt >= this.#maxAttempts) {
         this.#host.onExhausted(exhausted(attempt));
         break;
       }

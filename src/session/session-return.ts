@@ -1,0 +1,301 @@
+import { AppError, CancelledError } from "../base/errors.js";
+import type { Lun } from "../base/lun.js";
+import { formatPortal } from "../base/portal.js";
+import type { PortalAddress } from "../base/access.js";
+import { CommandWindow } from "./command-window.js";
+import type { Connection } from "./connection.js";
+import type { ConnectionAdmission } from "./connection-admission.js";
+import type { ConnectionKeeper } from "./connection-keeper.js";
+import type { ConnectionRecovery } from "./connection-recovery.js";
+import { SessionError, taskLost } from "./errors.js";
+import { fenceOldNexus } from "./fence.js";
+import { PortalHopping } from "./portal-hopping.js";
+import type { SessionLinksHost } from "./session-links.js";
+import type { LoggedIn } from "./session-login.js";
+import type { SessionDependencies } from "./session-options.js";
+import { SessionRecovery } from "./session-recovery.js";
+
+const FIRST_CMD_SN = 1;
+
+/** The parts of a session's connections that its coming back needs. */
+export interface SessionReturnParts {
+  readonly admission: ConnectionAdmission;
+  readonly keeper: ConnectionKeeper;
+  readonly connectionRecovery: ConnectionRecovery;
+}
+
+/**
+ * How a session gets its first connection, and the first one after all were lost: by taking up what the target has kept
+ * of it, where the level and the time allow, else by beginning anew with the same ISID.
+ */
+export class SessionReturn {
+  readonly #host: SessionLinksHost;
+  readonly #parts: SessionReturnParts;
+  readonly #dependencies: SessionDependencies;
+  readonly #portals: PortalHopping;
+  readonly #recovery: SessionRecovery;
+  #loggedIn: LoggedIn | undefined;
+  #window = new CommandWindow(FIRST_CMD_SN);
+  /** Until when the target keeps the tasks of a session without connections; undefined when it does not. */
+  #retainedUntilMs: number | undefined;
+  #epoch = 0;
+  #reconnects = 0;
+
+  constructor(host: SessionLinksHost, parts: SessionReturnParts, dependencies: SessionDependencies) {
+    const { portal, alternatePortals, isPortalPinned, portalRetryCount } = host.options;
+    this.#host = host;
+    this.#parts = parts;
+    this.#dependencies = dependencies;
+    this.#portals = new PortalHopping({
+      portal,
+      ...(alternatePortals === undefined ? {} : { alternatePortals }),
+      ...(isPortalPinned === undefined ? {} : { isPinned: isPortalPinned }),
+      ...(portalRetryCount === undefined ? {} : { portalRetryCount }),
+    });
+    this.#recovery = this.#createRecovery();
+  }
+
+  /** The latest login that made, or brought back, the session. */
+  get loggedIn(): LoggedIn | undefined {
+    return this.#loggedIn;
+  }
+
+  /** The command window of the session that stands. */
+  get window(): CommandWindow {
+    return this.#window;
+  }
+
+  /** Counts sessions at the target: what began with one is void in the next. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Does the target keep the tasks of this session, which has no connection? */
+  get isRetained(): boolean {
+    return this.#retainedUntilMs !== undefined;
+  }
+
+  /** Times the session began anew. */
+  get reconnects(): number {
+    return this.#reconnects;
+  }
+
+  setAdvertisedPortals(portals: readonly PortalAddress[]): void {
+    this.#portals.setAdvertised(portals);
+  }
+
+  /** The first login. Rejects with its error. */
+  async open(signal: AbortSignal): Promise<void> {
+    const loggedIn = await this.#logInLeading(signal);
+    if (signal.aborted) {
+      loggedIn.channel.destroy();
+      throw new CancelledError("session", "SESSION_CANCELLED", "opening the session was cancelled");
+    }
+    this.#beginSession(loggedIn).requireAlive();
+    this.#host.machine.moveTo("ready", "");
+    this.#host.context.dispatcher.setGate("open");
+    this.#parts.keeper.fill();
+  }
+
+  /** Ends it for good. */
+  stop(reason: AppError): void {
+    this.#epoch += 1;
+    this.#recovery.stop(reason);
+  }
+
+  /** There is no connection any more; `isRetained`: the target keeps the tasks for a while (RFC 7143 §7.5). */
+  begin(connection: Connection | undefined, reason: AppError, delayMs: number, isRetained: boolean): void {
+    const { context, machine } = this.#host;
+    const { clock } = this.#dependencies;
+    const parameters = connection?.parameters ?? this.#loggedIn?.result.parameters;
+    const waitMs = Math.max(delayMs, (parameters?.defaultTime2Wait ?? 0) * 1000);
+    machine.moveTo("recovering", reason.message);
+    this.#warn(connection, reason);
+    if (isRetained) {
+      context.dispatcher.suspend(taskLost(reason));
+      this.#retainedUntilMs ??= clock.nowMs() + waitMs + (parameters?.defaultTime2Retain ?? 0) * 1000;
+    } else {
+      this.#forgetRetained(reason);
+    }
+    context.emit({ kind: "disconnected", portal: this.#portalOf(connection), reason });
+    this.#portals.onLost(reason);
+    this.#recovery.start(waitMs);
+  }
+
+  /** The target no longer has, or cannot be trusted with, the tasks it kept: they begin anew in a new session. */
+  abandonRetained(reason: AppError): void {
+    this.#dependencies.logger.info("the session cannot be taken up again, a new one is begun", {
+      reason: reason.message,
+    });
+    this.#forgetRetained(reason);
+  }
+
+  #forgetRetained(reason: AppError): void {
+    this.#retainedUntilMs = undefined;
+    this.#epoch += 1;
+    this.#parts.connectionRecovery.reset();
+    this.#host.context.dispatcher.detach(taskLost(reason));
+  }
+
+  #createRecovery(): SessionRecovery {
+    const { context } = this.#host;
+    return new SessionRecovery(
+      {
+        connect: (signal) => this.#reconnect(signal),
+        adopt: (loggedIn, signal) => this.#adopt(loggedIn, signal),
+        resume: (loggedIn, outageMs) => this.#resume(loggedIn, outageMs),
+        isRoundStart: () => this.#portals.isRoundStart,
+        onAttemptFailed: (attempt, reason) => this.#onAttemptFailed(attempt, reason),
+        onExhausted: (reason) => this.#host.close(reason),
+        onLimit: (reason) => {
+          if (this.#retainedUntilMs !== undefined) this.abandonRetained(reason);
+          context.emit({ kind: "unavailable", reason });
+          context.dispatcher.setRefusal(reason);
+          context.dispatcher.failWaiting(reason);
+        },
+      },
+      { timers: context.timers, maxAttempts: this.#host.options.maxReconnectAttempts ?? 0 },
+      this.#dependencies,
+    );
+  }
+
+  #logInLeading(signal: AbortSignal): Promise<LoggedIn> {
+    return this.#parts.admission.logIn({
+      place: this.#parts.keeper.leading,
+      redirects: this.#portals.current,
+      connectTimeoutMs: this.#portals.connectTimeoutMs(this.#host.context.timers.connectTimeoutMs),
+      cmdSn: FIRST_CMD_SN,
+      signal,
+    });
+  }
+
+  /** Takes up the session that the target has kept, as long as it keeps it; else begins a new one. */
+  async #reconnect(signal: AbortSignal): Promise<LoggedIn> {
+    const { result } = this.#loggedIn ?? {};
+    const lost = this.#parts.connectionRecovery.oldest;
+    if (this.#retainedUntilMs !== undefined && this.#dependencies.clock.nowMs() >= this.#retainedUntilMs) {
+      this.abandonRetained(taskLost(new SessionError("SESSION_TIMEOUT", "Time2Retain is over")));
+    }
+    if (this.#retainedUntilMs === undefined || result === undefined || lost === undefined) {
+      return this.#logInLeading(signal);
+    }
+    try {
+      return await this.#parts.admission.logIn({
+        place: this.#parts.keeper.find(lost.connectionId) ?? {
+          ...this.#parts.keeper.leading,
+          connectionId: lost.connectionId,
+        },
+        redirects: this.#portals.current,
+        connectTimeoutMs: this.#portals.connectTimeoutMs(this.#host.context.timers.connectTimeoutMs),
+        cmdSn: this.#window.nextCmdSn,
+        join: result,
+        oldExpStatSn: lost.expStatSn,
+        signal,
+      });
+    } catch (error) {
+      // A portal that cannot be reached says nothing about the session; a target that answers no does.
+      if (error instanceof AppError && error.layer === "login") this.abandonRetained(error);
+      throw error;
+    }
+  }
+
+  /** A new session at the target: fresh numbers, one connection. Nothing flows over it yet. */
+  #beginSession(loggedIn: LoggedIn): Connection {
+    const { connections, context } = this.#host;
+    const { result } = loggedIn;
+    this.#window = new CommandWindow(result.cmdSn);
+    this.#window.update(result.expCmdSn, result.maxCmdSn);
+    this.#loggedIn = loggedIn;
+    const connection = this.#parts.admission.create(loggedIn, this.#parts.keeper.leading, this.#window, false);
+    connections.add(connection);
+    context.dispatcher.attach(this.#parts.admission.route, this.#window);
+    connection.start();
+    return connection;
+  }
+
+  async #adopt(loggedIn: LoggedIn, signal: AbortSignal): Promise<void> {
+    const { context, machine } = this.#host;
+    const before = this.#loggedIn;
+    machine.moveTo("verifying", "looking at what is behind the new connection");
+    const connection = loggedIn.isJoined ? this.#takeUp(loggedIn) : this.#beginSession(loggedIn);
+    connection.requireAlive();
+    if (before !== undefined && !loggedIn.isJoined) {
+      await fenceOldNexus(context, before.result, loggedIn.result, signal);
+    }
+    connection.requireAlive();
+    context.dispatcher.setGate("probes");
+    try {
+      await this.#parts.admission.verify(connection);
+    } catch (error) {
+      if (isRefusal(error)) {
+        if (this.#retainedUntilMs !== undefined) this.abandonRetained(error);
+        context.dispatcher.failWaiting(error, error.details["lun"] as Lun);
+      }
+      throw error;
+    }
+    connection.isJoining = false;
+  }
+
+  /** The connection stands for a lost one of the same CID: the target has let go of that one's tasks (§6.3.4). */
+  #takeUp(loggedIn: LoggedIn): Connection {
+    const { connections } = this.#host;
+    const { result } = loggedIn;
+    const lost = this.#parts.connectionRecovery.oldest;
+    const connectionId = lost?.connectionId ?? 0;
+    const place = this.#parts.keeper.find(connectionId) ?? { ...this.#parts.keeper.leading, connectionId };
+    const connection = this.#parts.admission.create(loggedIn, place, this.#window, true);
+    this.#window.update(result.expCmdSn, result.maxCmdSn);
+    this.#parts.connectionRecovery.markReinstated(connectionId);
+    connections.add(connection);
+    connection.start();
+    return connection;
+  }
+
+  #resume({ portal, isJoined }: LoggedIn, outageMs: number): void {
+    const { context, machine } = this.#host;
+    const tsih = this.#loggedIn?.result.tsih ?? 0;
+    this.#retainedUntilMs = undefined;
+    if (!isJoined) {
+      this.#reconnects += 1;
+      context.counters.sessionRecoveries += 1;
+    }
+    this.#portals.onSucceeded();
+    machine.moveTo("ready", "");
+    context.dispatcher.setRefusal(undefined);
+    this.#dependencies.logger.info("session is back", {
+      portal: formatPortal(portal),
+      tsih,
+      outageMs: Math.round(outageMs),
+    });
+    context.emit({ kind: "reconnected", portal, tsih, outageMs });
+    context.dispatcher.setGate("open");
+    this.#parts.connectionRecovery.start();
+    this.#parts.keeper.fill();
+  }
+
+  #onAttemptFailed(attempt: number, reason: AppError): void {
+    const { machine, context } = this.#host;
+    const { portal } = this.#portals.current;
+    this.#portals.onFailed(reason);
+    machine.explain(reason.message);
+    this.#dependencies.logger.warn("reconnecting failed", {
+      portal: formatPortal(portal),
+      attempt,
+      reason: reason.message,
+    });
+    context.emit({ kind: "reconnect-failed", portal, attempt, reason });
+  }
+
+  #portalOf(connection: Connection | undefined): PortalAddress {
+    return connection?.portal ?? this.#loggedIn?.portal ?? this.#host.options.portal;
+  }
+
+  #warn(connection: Connection | undefined, reason: AppError): void {
+    const portal = formatPortal(this.#portalOf(connection));
+    this.#dependencies.logger.warn("connection lost", { portal, code: reason.code, reason: reason.message });
+  }
+}
+
+function isRefusal(error: unknown): error is SessionError {
+  return error instanceof SessionError && error.code === "SESSION_PATH_REFUSED" && error.details["lun"] !== undefined;
+}
