@@ -30,12 +30,15 @@ export {
   connectVolume,
   type ConnectedVolume,
   type ConnectVolumeRequest,
+  type VolumeConnectionStatus,
   type VolumeSessionStatus,
 } from "./initiator/connect-volume.js";
+export { type InitiatorSettings, parseInitiatorSettings } from "./initiator/settings.js";
 export { createIsid } from "./initiator/isid.js";
 export { listTargetLuns, type LunDescription } from "./initiator/list-target-luns.js";
 export { NbdServer, type NbdServerOptions } from "./nbd/server.js";
-export { DEFAULT_SESSION_TIMERS, type SessionTimers } from "./session/session-options.js";
+export { CONNECTION_POLICIES, type ConnectionPolicy } from "./session/connection-policy.js";
+export { type ConnectionPlan, DEFAULT_SESSION_TIMERS, type SessionTimers } from "./session/session-options.js";
 export type { AccessRule, TargetDefinition, TargetServer } from "./target/api.js";
 export { createTargetServer } from "./target/target-server.js";
 export { MemoryDevice } from "./block/memory-device.js";

@@ -1,4 +1,7 @@
 import type { ChapCredentials, DigestChoice, PortalAddress } from "../base/access.js";
+import type { VolumeConnectionStatus, VolumeSessionStatus } from "../initiator/session-status.js";
+import type { InitiatorSettings } from "../initiator/settings.js";
+import type { ConnectionPolicy } from "../session/connection-policy.js";
 
 export type AttachBackend = "nbd" | "fuse";
 
@@ -19,6 +22,8 @@ export interface AttachRequest {
    * that is still attached under another one was given to others in between: what it has not written is never written.
    */
   readonly publicationId: string;
+  /** Where the initiator shall not go by its defaults. They hold until the volume is detached. */
+  readonly settings?: InitiatorSettings;
   /** Which way the kernel gets the device; by default what the host has, nbd first. */
   readonly backend?: AttachBackend;
 }
@@ -43,20 +48,17 @@ export interface AttachedVolume {
 
 export type VolumeState = "attaching" | "attached" | "reconnecting" | "detaching" | "failed";
 
-export interface SessionStatus {
-  readonly portal: string;
-  readonly targetName: string;
-  readonly state: string;
-  readonly tsih: number;
-  readonly isid: string;
-  readonly headerDigest: string;
-  readonly dataDigest: string;
-  readonly reconnects: number;
-  readonly commandsInFlight: number;
-  readonly readBytes: number;
-  readonly writtenBytes: number;
-  readonly readOperations: number;
-  readonly writeOperations: number;
+/** One session of a volume, and one connection of it. */
+export type { VolumeConnectionStatus as ConnectionStatus, VolumeSessionStatus as SessionStatus };
+
+/** A connection that a session shall have beside those it has. */
+export interface AddedConnection {
+  /** In the portal group of the session. */
+  readonly portal: PortalAddress;
+  /** For `weighted-path`: the lowest is used first; default 0. */
+  readonly weight?: number;
+  /** For `round-robin-subset`: used only while no active connection is alive; default no. */
+  readonly isStandby?: boolean;
 }
 
 export interface VolumeStatus {
@@ -64,7 +66,7 @@ export interface VolumeStatus {
   readonly volumeHandle: string;
   readonly state: VolumeState;
   readonly reason: string;
-  readonly sessions: readonly SessionStatus[];
+  readonly sessions: readonly VolumeSessionStatus[];
 }
 
 export interface DataplaneEvent {
@@ -131,6 +133,18 @@ export interface DataplaneApi {
   resize(volumeHandle: string, signal?: AbortSignal): Promise<AttachedVolume>;
   /** Records that the volume carries a file system from now on: before it is first mounted. */
   markFormatted(volumeHandle: string, fsType: string): Promise<void>;
+  /**
+   * How the commands of an attached volume are spread over its connections: from the next command on, and kept until it
+   * is detached.
+   */
+  setConnectionPolicy(volumeHandle: string, policy: ConnectionPolicy): Promise<void>;
+  /**
+   * One more connection for the session of an attached volume; resolves with its CID. Asked twice, it adds two. It is gone when the volume is
+   * detached or the dataplane restarted: the setting `connections` is what lasts.
+   */
+  addConnection(volumeHandle: string, connection: AddedConnection): Promise<number>;
+  /** Takes a connection out of service in order; never the last. */
+  removeConnection(volumeHandle: string, cid: number): Promise<void>;
   get(volumeHandle: string): Promise<VolumeStatus | undefined>;
   list(): Promise<readonly VolumeStatus[]>;
   /** Events from now on, until the signal aborts. */

@@ -6,6 +6,7 @@ import type { ChapVault } from "./chap-vault.js";
 import { cancellationOf, DataplaneError, throwIfAborted } from "./errors.js";
 import type { BoundDevice } from "../nbd/bind.js";
 import type { ConnectedVolume } from "../initiator/connect-volume.js";
+import { recallInitiatorSettings } from "../initiator/settings.js";
 import type { BinderOptions, DeviceBinder, VolumeConnector } from "./ports.js";
 import { ReadOnlyDevice } from "./read-only-device.js";
 import type { VolumeRecord } from "./volume-record.js";
@@ -113,6 +114,7 @@ function connect(
     isid: Buffer.from(isids[0] ?? "", "hex"),
     headerDigest: record.headerDigest,
     dataDigest: record.dataDigest,
+    ...(record.settings === undefined ? {} : { settings: recallInitiatorSettings(record.settings) }),
     ...(sealedChap === undefined ? {} : { chap: vault.open(volumeHandle, sealedChap) }),
   };
   return connector.connect(request, signal);

@@ -4,7 +4,9 @@ import { sleep, type Clock } from "../base/clock.js";
 import { AppError, TimeoutError } from "../base/errors.js";
 import { MAX_CONTROL_MESSAGE_BYTES } from "../base/limits.js";
 import { SystemClock } from "../base/system-clock.js";
+import type { ConnectionPolicy } from "../session/connection-policy.js";
 import type {
+  AddedConnection,
   AttachedVolume,
   AttachRequest,
   ConditionUpdate,
@@ -13,6 +15,8 @@ import type {
   VolumeStatus,
 } from "./api.js";
 import {
+  addConnectionToMessage,
+  addedConnectionAnswer,
   attachRequestToMessage,
   conditionUpdateMessage,
   emptyMessage,
@@ -90,6 +94,20 @@ export class DataplaneClient implements DataplaneApi {
 
   async markFormatted(volumeHandle: string, fsType: string): Promise<void> {
     await this.#call("MarkFormatted", { volumeHandle, fsType }, emptyMessage, this.#options.queryTimeoutMs);
+  }
+
+  async setConnectionPolicy(volumeHandle: string, policy: ConnectionPolicy): Promise<void> {
+    const message = { volumeHandle, policy };
+    await this.#call("SetConnectionPolicy", message, emptyMessage, this.#options.queryTimeoutMs);
+  }
+
+  addConnection(volumeHandle: string, connection: AddedConnection): Promise<number> {
+    const message = addConnectionToMessage(volumeHandle, connection);
+    return this.#call("AddConnection", message, addedConnectionAnswer, this.#options.operationTimeoutMs);
+  }
+
+  async removeConnection(volumeHandle: string, cid: number): Promise<void> {
+    await this.#call("RemoveConnection", { volumeHandle, cid }, emptyMessage, this.#options.operationTimeoutMs);
   }
 
   get(volumeHandle: string): Promise<VolumeStatus | undefined> {

@@ -2,12 +2,17 @@ import { z } from "zod";
 import type { ChapCredentials } from "../base/access.js";
 import { MAX_PORTALS_PER_VOLUME } from "../base/limits.js";
 import { Secret } from "../base/secret.js";
+import { formatInitiatorSettings, parseInitiatorSettings } from "../initiator/settings.js";
+import { CONNECTION_POLICIES } from "../session/connection-policy.js";
 import type {
+  AddedConnection,
   AttachedVolume,
   AttachRequest,
   ConditionUpdate,
+  ConnectionStatus,
   DataplaneEvent,
   NodeCondition,
+  SessionStatus,
   VolumeStatus,
 } from "./api.js";
 
@@ -36,6 +41,7 @@ const attachRequestMessage = z.object({
   chap: chapMessage.nullish(),
   backend: z.enum(["", "nbd", "fuse"]),
   publicationId: z.string(),
+  settings: z.record(z.string(), z.string()).default({}),
 });
 
 const attachedVolumeMessage = z
@@ -54,6 +60,34 @@ const attachedVolumeMessage = z
   })
   .transform(({ readOnly, ...rest }): AttachedVolume => ({ ...rest, isReadOnly: readOnly }));
 
+const count = z.number().default(0);
+
+const recoveryMessage = z.object({
+  headerDigestErrors: count,
+  dataDigestErrors: count,
+  dataSnacks: count,
+  statusSnacks: count,
+  dataAcks: count,
+  rDataSnacks: count,
+  recoveryR2ts: count,
+  commandRetries: count,
+  taskReassigns: count,
+  connectionRecoveries: count,
+  sessionRecoveries: count,
+});
+
+const connectionMessage = z
+  .object({
+    cid: z.number(),
+    portal: z.string(),
+    localAddress: z.string(),
+    standby: z.boolean(),
+    weight: z.number(),
+    commandsInFlight: z.number(),
+    receivedBytes: z.number(),
+  })
+  .transform(({ standby, ...rest }): ConnectionStatus => ({ ...rest, isStandby: standby }));
+
 const sessionMessage = z.object({
   portal: z.string(),
   targetName: z.string(),
@@ -68,7 +102,14 @@ const sessionMessage = z.object({
   writtenBytes: z.number(),
   readOperations: z.number(),
   writeOperations: z.number(),
-});
+  errorRecoveryLevel: z.number(),
+  maxConnections: z.number(),
+  taskReporting: z.string(),
+  iscsiProtocolLevel: z.number(),
+  connectionPolicy: z.string(),
+  connections: z.array(connectionMessage),
+  recovery: recoveryMessage.nullish().transform((recovery) => recovery ?? recoveryMessage.parse({})),
+}) satisfies z.ZodType<SessionStatus>;
 
 const volumeState = z.enum(["attaching", "attached", "reconnecting", "detaching", "failed"]);
 
@@ -84,9 +125,23 @@ const volumeStatusMessage = z
 
 /** Requests as the server reads them. */
 export const handleMessage = z.object({ volumeHandle: z.string() });
+export const setConnectionPolicyMessage = z.object({ volumeHandle: z.string(), policy: z.enum(CONNECTION_POLICIES) });
+export const addConnectionMessage = z
+  .object({
+    volumeHandle: z.string(),
+    portal: z.object({ host: z.string().min(1).max(255), port: z.int().min(1).max(65_535) }),
+    weight: z.number(),
+    standby: z.boolean(),
+  })
+  .transform(({ volumeHandle, portal, weight, standby }) => ({
+    volumeHandle,
+    connection: { portal, weight, isStandby: standby } satisfies AddedConnection,
+  }));
+export const removeConnectionMessage = z.object({ volumeHandle: z.string(), cid: z.number() });
 export const markFormattedMessage = z.object({ volumeHandle: z.string(), fsType: z.string() });
 
 /** Answers as the client reads them. */
+export const addedConnectionAnswer = z.object({ cid: z.number() }).transform(({ cid }) => cid);
 export const emptyMessage = z.object({}).transform(() => undefined);
 export const volumeAnswer = z.object({ volume: attachedVolumeMessage }).transform(({ volume }) => volume);
 export const statusAnswer = z
@@ -134,21 +189,23 @@ export function conditionUpdateToMessage({ isComplete, ...update }: ConditionUpd
   return { ...update, complete: isComplete };
 }
 
-/** The request of a message. The bytes of secrets in the message are overwritten: the Secret is the only copy. */
+/** The request of a message. Throws INITIATOR_SETTING_INVALID. The bytes of secrets in the message are overwritten: the Secret is the only copy. */
 export const attachRequestFromMessage = attachRequestMessage.transform((message): AttachRequest => {
-  const { readOnly, chap, backend, ...rest } = message;
+  const { readOnly, chap, backend, settings, ...rest } = message;
   return {
     ...rest,
     isReadOnly: readOnly,
+    ...(Object.keys(settings).length === 0 ? {} : { settings: parseInitiatorSettings(settings) }),
     ...(chap === null || chap === undefined ? {} : { chap: chapFromMessage(chap) }),
     ...(backend === "" ? {} : { backend }),
   };
 });
 
 export function attachRequestToMessage(request: AttachRequest): object {
-  const { isReadOnly, chap, backend, ...rest } = request;
+  const { isReadOnly, chap, backend, settings, ...rest } = request;
   return {
     ...rest,
+    settings: formatInitiatorSettings(settings ?? {}),
     readOnly: isReadOnly,
     backend: backend ?? "",
     ...(chap === undefined
@@ -168,8 +225,21 @@ export function attachedVolumeToMessage({ isReadOnly, ...volume }: AttachedVolum
   return { ...volume, readOnly: isReadOnly };
 }
 
-export function volumeStatusToMessage({ volume, ...status }: VolumeStatus): object {
-  return { ...status, ...(volume === undefined ? {} : { volume: attachedVolumeToMessage(volume) }) };
+export function addConnectionToMessage(volumeHandle: string, connection: AddedConnection): object {
+  const { portal, weight = 0, isStandby = false } = connection;
+  return { volumeHandle, portal, weight, standby: isStandby };
+}
+
+export function volumeStatusToMessage({ volume, sessions, ...status }: VolumeStatus): object {
+  return {
+    ...status,
+    sessions: sessions.map(sessionToMessage),
+    ...(volume === undefined ? {} : { volume: attachedVolumeToMessage(volume) }),
+  };
+}
+
+function sessionToMessage({ connections, ...session }: SessionStatus): object {
+  return { ...session, connections: connections.map(({ isStandby, ...rest }) => ({ ...rest, standby: isStandby })) };
 }
 
 function chapFromMessage(message: z.infer<typeof chapMessage>): ChapCredentials {

@@ -27,6 +27,7 @@ const errorSchema = z.object({
 /** gRPC's own status, for clients that know no more; ours read the metadata. */
 const STATUS_OF_CODE: Readonly<Record<string, status>> = {
   VOLUME_INVALID: status.INVALID_ARGUMENT,
+  INITIATOR_SETTING_INVALID: status.INVALID_ARGUMENT,
   VOLUME_NOT_FOUND: status.NOT_FOUND,
   VOLUME_MISMATCH: status.ALREADY_EXISTS,
   VOLUME_LIMIT: status.RESOURCE_EXHAUSTED,

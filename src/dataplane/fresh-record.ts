@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.js";
 import type { Random } from "../base/random.js";
+import { formatInitiatorSettings } from "../initiator/settings.js";
 import type { AttachRequest } from "./api.js";
 import type { ChapVault } from "./chap-vault.js";
 import { checkSameIdentity } from "./check-request.js";
@@ -41,6 +42,7 @@ export function freshRecord(
   // Of a volume whose record was damaged we do not know whether it was formatted: then it was, so that nobody formats
   // it again; and its generation is larger than any before.
   const lost = damage === undefined ? undefined : { wasFormatted: true, generation: Math.floor(nowMs / 1000) };
+  const settings = formatInitiatorSettings(request.settings ?? {});
   const { chap, backend, volumeHandle, portals, targetName, lun, isReadOnly, headerDigest, dataDigest } = request;
   return {
     version: 1,
@@ -49,6 +51,7 @@ export function freshRecord(
     portals: portals.map(({ host, port }) => ({ host, port })),
     requestedId: request.expectedId,
     deviceId: record?.deviceId ?? "",
+    ...(Object.keys(settings).length === 0 ? {} : { settings }),
     ...(backend === undefined ? {} : { requestedBackend: backend }),
     isids: record?.isids ?? [newIsid(dependencies)],
     ...(chap === undefined ? {} : { sealedChap: vault.seal(volume.handle, chap) }),

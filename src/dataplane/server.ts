@@ -20,11 +20,14 @@ import { makePrivateDirectory } from "../host/durable-file.js";
 import type { DataplaneApi } from "./api.js";
 import { DataplaneClient } from "./client.js";
 import {
+  addConnectionMessage,
   attachedVolumeToMessage,
   attachRequestFromMessage,
   conditionUpdateToMessage,
   handleMessage,
   markFormattedMessage,
+  removeConnectionMessage,
+  setConnectionPolicyMessage,
   volumeStatusToMessage,
 } from "./control-messages.js";
 import { loadControlService, type ControlMethod } from "./control-proto.js";
@@ -125,6 +128,17 @@ export class DataplaneServer {
       })),
       MarkFormatted: this.#unary(markFormattedMessage, async ({ volumeHandle, fsType }) => {
         await api.markFormatted(volumeHandle, fsType);
+        return {};
+      }),
+      SetConnectionPolicy: this.#unary(setConnectionPolicyMessage, async ({ volumeHandle, policy }) => {
+        await api.setConnectionPolicy(volumeHandle, policy);
+        return {};
+      }),
+      AddConnection: this.#unary(addConnectionMessage, async ({ volumeHandle, connection }) => ({
+        cid: await api.addConnection(volumeHandle, connection),
+      })),
+      RemoveConnection: this.#unary(removeConnectionMessage, async ({ volumeHandle, cid }) => {
+        await api.removeConnection(volumeHandle, cid);
         return {};
       }),
       GetVolume: this.#unary(handleMessage, async ({ volumeHandle }) => {

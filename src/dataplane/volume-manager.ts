@@ -1,7 +1,9 @@
 import { setMaxListeners } from "node:events";
 import { createDeferred } from "../base/deferred.js";
 import { errorMessage } from "../base/errors.js";
+import type { ConnectionPolicy } from "../session/connection-policy.js";
 import type {
+  AddedConnection,
   AttachedVolume,
   AttachRequest,
   ConditionUpdate,
@@ -16,6 +18,7 @@ import { cancellationOf, DataplaneError, throwIfAborted } from "./errors.js";
 import { EventLog } from "./event-log.js";
 import { Reconciler } from "./reconciler.js";
 import type { RecordStore } from "./record-store.js";
+import { addConnection, removeConnection, setConnectionPolicy } from "./volume-connections.js";
 import type { Volume } from "./volume.js";
 import {
   VolumeOperations,
@@ -133,6 +136,21 @@ export class VolumeManager implements DataplaneApi {
     }
     const volume = await this.#find(volumeHandle);
     await this.#alone(volume, undefined, () => this.#operations.markFormatted(volume, fsType));
+  }
+
+  async setConnectionPolicy(volumeHandle: string, policy: ConnectionPolicy): Promise<void> {
+    const volume = await this.#find(volumeHandle);
+    await this.#alone(volume, undefined, () => setConnectionPolicy(volume, policy, this.#registry));
+  }
+
+  async addConnection(volumeHandle: string, connection: AddedConnection): Promise<number> {
+    const volume = await this.#find(volumeHandle);
+    return this.#alone(volume, undefined, () => addConnection(volume, connection));
+  }
+
+  async removeConnection(volumeHandle: string, cid: number): Promise<void> {
+    const volume = await this.#find(volumeHandle);
+    await this.#alone(volume, undefined, () => removeConnection(volume, cid));
   }
 
   async get(volumeHandle: string): Promise<VolumeStatus | undefined> {

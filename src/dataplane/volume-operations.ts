@@ -14,6 +14,7 @@ import { freshRecord } from "./fresh-record.js";
 import type { DeviceBinder, VolumeConnector } from "./ports.js";
 import type { LiveVolume, Volume } from "./volume.js";
 import { attachedOf, busy, busyIfHeld, failedVolume, notAttached, superseded } from "./volume-answers.js";
+import { connectionNote } from "./volume-connections.js";
 import { detachedRecord, type VolumeRecord } from "./volume-record.js";
 import type { VolumeRegistry } from "./volume-registry.js";
 
@@ -322,6 +323,8 @@ export class VolumeOperations {
 
   /** While the target is looked for, the reason is why it was not found last: that is what an operator can mend. */
   #onSessionEvent(volume: Volume, event: SessionEvent): void {
+    const note = connectionNote(event);
+    if (note !== undefined) this.#note(volume, note.kind, note.message);
     if (event.kind !== "reconnect-failed" && event.kind !== "path-refused") return;
     const { reason } = event;
     if (volume.state === "reconnecting") volume.apply("connection-lost", reason.message, reason.code);

@@ -27,6 +27,8 @@ export const volumeRecordSchema = z.object({
   isReadOnly: z.boolean(),
   headerDigest: z.enum(["none", "crc32c", "prefer-crc32c"]),
   dataDigest: z.enum(["none", "crc32c", "prefer-crc32c"]),
+  /** Settings of the initiator in their text form; records of before have none. */
+  settings: z.record(z.string().max(64), z.string().max(1_024)).optional(),
   requestedBackend: z.enum(["nbd", "fuse"]).optional(),
   /** How the kernel got it, from the first bind on. */
   backend: z.enum(["nbd", "fuse"]).optional(),

@@ -4,9 +4,16 @@ import { AppError, CancelledError } from "../../src/base/errors.js";
 import type { DeviceEvent } from "../../src/block/device.js";
 import { ForwardingDevice } from "../../src/block/forwarding-device.js";
 import { MemoryDevice } from "../../src/block/memory-device.js";
+import { formatPortal } from "../../src/base/portal.js";
 import type { VolumeConnector } from "../../src/dataplane/ports.js";
-import type { ConnectedVolume, ConnectVolumeRequest } from "../../src/initiator/connect-volume.js";
-import type { SessionEvent } from "../../src/session/session-events.js";
+import type {
+  ConnectedVolume,
+  ConnectVolumeRequest,
+  VolumeConnectionStatus,
+} from "../../src/initiator/connect-volume.js";
+import type { ConnectionPolicy } from "../../src/session/connection-policy.js";
+import type { RecoveryCounters, SessionEvent } from "../../src/session/session-events.js";
+import type { ConnectionPlan } from "../../src/session/session-options.js";
 
 /** A LUN as one connection sees it: closing it leaves the medium alone. */
 class FakeLun extends ForwardingDevice {
@@ -31,6 +38,8 @@ export interface FakeSession {
   readonly device: FakeLun;
   readonly events: Emitter<SessionEvent>;
   isOpen: boolean;
+  policy: ConnectionPolicy;
+  readonly connections: VolumeConnectionStatus[];
   /** What `renewChap` was given last. */
   renewedChap?: ChapCredentials;
 }
@@ -79,7 +88,14 @@ export class FakeArray {
     for (const other of this.openSessions()) {
       if (other.request.isid.equals(request.isid)) other.isOpen = false;
     }
-    const session: FakeSession = { request, device: new FakeLun(medium), events: new Emitter(), isOpen: true };
+    const session: FakeSession = {
+      request,
+      device: new FakeLun(medium),
+      events: new Emitter(),
+      isOpen: true,
+      policy: request.settings?.connectionPolicy ?? "round-robin",
+      connections: [fakeConnection(0, { portal: { host: "192.0.2.1", port: 3260 } })],
+    };
     this.sessions.push(session);
     return {
       device: session.device,
@@ -88,6 +104,8 @@ export class FakeArray {
           ...{ portal: "192.0.2.1:3260", targetName: request.targetName, state: "ready", tsih: 1 },
           ...{ isid: request.isid.toString("hex"), headerDigest: "None", dataDigest: "None", reconnects: 0 },
           ...{ commandsInFlight: 0, readBytes: 1, writtenBytes: 2, readOperations: 3, writeOperations: 4 },
+          ...{ errorRecoveryLevel: 0, maxConnections: 8, taskReporting: "RFC3720", iscsiProtocolLevel: 1 },
+          ...{ connectionPolicy: session.policy, connections: session.connections, recovery: NO_RECOVERY },
         },
       ],
       onEvent: (listener) => session.events.on((event) => listener({ source: "session", event })),
@@ -95,12 +113,39 @@ export class FakeArray {
       renewChap: (chap) => {
         session.renewedChap = chap;
       },
+      setConnectionPolicy: (policy) => {
+        session.policy = policy;
+      },
+      addConnection: (plan) => {
+        const cid = session.connections.length;
+        session.connections.push(fakeConnection(cid, plan));
+        return Promise.resolve(cid);
+      },
+      removeConnection: (cid) => {
+        session.connections.splice(
+          session.connections.findIndex((connection) => connection.cid === cid),
+          1,
+        );
+        return Promise.resolve();
+      },
       close: () => {
         session.isOpen = false;
         return Promise.resolve();
       },
     };
   }
+}
+
+export const NO_RECOVERY: RecoveryCounters = {
+  ...{ headerDigestErrors: 0, dataDigestErrors: 0, dataSnacks: 0, statusSnacks: 0, dataAcks: 0, rDataSnacks: 0 },
+  ...{ recoveryR2ts: 0, commandRetries: 0, taskReassigns: 0, connectionRecoveries: 0, sessionRecoveries: 0 },
+};
+
+function fakeConnection(cid: number, plan: ConnectionPlan): VolumeConnectionStatus {
+  return {
+    ...{ cid, portal: formatPortal(plan.portal), localAddress: "192.0.2.9:50000" },
+    ...{ isStandby: plan.isStandby ?? false, weight: plan.weight ?? 0, commandsInFlight: 0, receivedBytes: 0 },
+  };
 }
 
 function aborted(signal: AbortSignal | undefined): Promise<never> {

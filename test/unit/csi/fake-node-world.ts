@@ -123,6 +123,19 @@ export class FakeDataplane implements DataplaneApi {
     });
   }
 
+  /** NodeStage and its like touch no connections. */
+  setConnectionPolicy(): Promise<void> {
+    return Promise.reject(new Error("nobody asked for another policy"));
+  }
+
+  addConnection(): Promise<number> {
+    return Promise.reject(new Error("nobody asked for a connection"));
+  }
+
+  removeConnection(): Promise<void> {
+    return Promise.reject(new Error("nobody asked to take a connection away"));
+  }
+
   resize(volumeHandle: string): Promise<AttachedVolume> {
     return this.#world.trap.step("resize", () => {
       const volume = this.#volume(volumeHandle);

@@ -4,119 +4,14 @@ import { join } from "node:path";
 import { AppError, CancelledError, TimeoutError } from "../../../src/base/errors.js";
 import { silentLogger } from "../../../src/base/logger.js";
 import { Secret } from "../../../src/base/secret.js";
-import { SystemClock } from "../../../src/base/system-clock.js";
-import type {
-  AttachedVolume,
-  AttachRequest,
-  ConditionUpdate,
-  DataplaneApi,
-  DataplaneEvent,
-  VolumeCondition,
-  VolumeStatus,
-} from "../../../src/dataplane/api.js";
+import type { ConditionUpdate, DataplaneEvent, VolumeCondition } from "../../../src/dataplane/api.js";
 import { DataplaneClient } from "../../../src/dataplane/client.js";
-import { ConditionBoard } from "../../../src/dataplane/condition-board.js";
 import { DataplaneError } from "../../../src/dataplane/errors.js";
-import { EventLog } from "../../../src/dataplane/event-log.js";
 import { DataplaneServer } from "../../../src/dataplane/server.js";
 import { codeOf } from "../../support/dataplane-world.js";
+import { clock, request, ScriptedApi, status, volume } from "./scripted-api.js";
 
 const packageDirectory = process.cwd();
-const clock = new SystemClock({ unref: true });
-
-const volume: AttachedVolume = {
-  volumeHandle: "vol/ä 1",
-  devicePath: "/dev/nbd7",
-  deviceMajor: 43,
-  deviceMinor: 224,
-  backend: "nbd",
-  sizeBytes: 8 * 2 ** 50,
-  logicalBlockBytes: 4096,
-  isReadOnly: true,
-  deviceId: "naa.60014057",
-  generation: 3,
-  wasFormatted: true,
-};
-
-const status: VolumeStatus = {
-  volume,
-  volumeHandle: volume.volumeHandle,
-  state: "reconnecting",
-  reason: "connection reset",
-  sessions: [
-    {
-      ...{ portal: "[::1]:3260", targetName: "iqn.x", state: "ready", tsih: 65_535, isid: "80a1b2c3d4e5" },
-      ...{ headerDigest: "CRC32C", dataDigest: "None", reconnects: 2, commandsInFlight: 7 },
-      ...{ readBytes: 2 ** 45, writtenBytes: 1, readOperations: 2, writeOperations: 3 },
-    },
-  ],
-};
-
-const request: AttachRequest = {
-  volumeHandle: "vol/ä 1",
-  portals: [
-    { host: "2001:db8::1", port: 3260 },
-    { host: "array.example", port: 860 },
-  ],
-  targetName: "iqn.2026-11.dev.hawser:t",
-  lun: 5,
-  expectedId: "naa.60014057",
-  isReadOnly: true,
-  headerDigest: "crc32c",
-  dataDigest: "prefer-crc32c",
-  publicationId: "hawser-0123456789abcdef",
-  backend: "fuse",
-  chap: {
-    user: "u",
-    secret: Secret.from(Buffer.from([0, 255, 1, 2])),
-    mutualUser: "m",
-    mutualSecret: Secret.from("mutual"),
-  },
-};
-
-/** Answers what the test says, and keeps what it was asked. */
-class ScriptedApi implements DataplaneApi {
-  readonly requests: AttachRequest[] = [];
-  readonly events = new EventLog({ clock });
-  readonly conditions = new ConditionBoard();
-  failure: Error | undefined;
-  attachHook: ((signal: AbortSignal) => Promise<void>) | undefined;
-
-  async attach(asked: AttachRequest, signal?: AbortSignal): Promise<AttachedVolume> {
-    this.requests.push(asked);
-    if (this.failure !== undefined) throw this.failure;
-    if (this.attachHook !== undefined && signal !== undefined) await this.attachHook(signal);
-    return volume;
-  }
-
-  detach(): Promise<void> {
-    return this.failure === undefined ? Promise.resolve() : Promise.reject(this.failure);
-  }
-
-  resize(): Promise<AttachedVolume> {
-    return Promise.resolve({ ...volume, sizeBytes: 4096 });
-  }
-
-  markFormatted(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  get(handle: string): Promise<VolumeStatus | undefined> {
-    return Promise.resolve(handle === volume.volumeHandle ? status : undefined);
-  }
-
-  list(): Promise<readonly VolumeStatus[]> {
-    return Promise.resolve([status, { ...status, volume: undefined, sessions: [] }]);
-  }
-
-  watch(signal: AbortSignal): AsyncIterable<DataplaneEvent> {
-    return this.events.watch(signal);
-  }
-
-  watchVolumes(signal: AbortSignal): AsyncIterable<ConditionUpdate> {
-    return this.conditions.watch(signal);
-  }
-}
 
 let directory: string;
 let socketPath: string;
@@ -174,6 +69,30 @@ describe("the control socket", () => {
     expect(await client.get(volume.volumeHandle)).toEqual(status);
     expect(await client.get("unknown")).toBeUndefined();
     expect(await client.list()).toEqual([status, { ...status, volume: undefined, sessions: [] }]);
+  });
+
+  it("carries what is asked of the connections of a volume", async () => {
+    const portal = { host: "2001:db8::1", port: 3261 };
+    await client.setConnectionPolicy("x", "fail-over-only");
+    expect(await client.addConnection("x", { portal, weight: 5, isStandby: true })).toBe(7);
+    await client.addConnection("x", { portal });
+    await client.removeConnection("x", 3);
+    expect(api.connectionCalls).toEqual([
+      ["x", "fail-over-only"],
+      ["x", { portal, weight: 5, isStandby: true }],
+      ["x", { portal, weight: 0, isStandby: false }],
+      ["x", 3],
+    ]);
+    expect(await codeOf(client.setConnectionPolicy("x", "fastest" as never))).toBe("VOLUME_INVALID");
+    expect(await codeOf(client.addConnection("x", { portal: { host: "", port: 0 } }))).toBe("VOLUME_INVALID");
+  });
+
+  it("refuses settings that the dataplane does not know, by name", async () => {
+    const wrong = { ...request, settings: { connections: 99 } };
+    await expect(client.attach(wrong)).rejects.toMatchObject({
+      code: "INITIATOR_SETTING_INVALID",
+      message: expect.stringContaining("connections"),
+    });
   });
 
   it("is open to its owner alone", async () => {

@@ -115,6 +115,16 @@ describe("the record store", () => {
     expect((await store.load()).records).toEqual([record]);
   });
 
+  it("keeps settings of the initiator, and reads records of before that have none", async () => {
+    const settings = { connections: "4", connectionPolicy: "round-robin" };
+    await store.save({ ...record, settings });
+    expect((await store.load()).records).toEqual([{ ...record, settings }]);
+    await store.save(record);
+    const path = join(directory, recordFileName("vol-1"));
+    expect(await readFile(path, "utf8")).not.toContain("settings");
+    expect((await store.load()).records[0]?.settings).toBeUndefined();
+  });
+
   it("refuses to write what it could not read again", async () => {
     expect(await codeOf(store.save({ ...record, isids: ["nonsense"] }))).toBe("STATE_FAILED");
   });
