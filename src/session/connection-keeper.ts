@@ -2,6 +2,7 @@ import { Backoff } from "../base/backoff.js";
 import { sleep } from "../base/clock.js";
 import { AppError, errorMessage } from "../base/errors.js";
 import { MAX_CONNECTIONS_PER_SESSION } from "../base/limits.js";
+import { Mutex } from "../base/mutex.js";
 import { formatPortal } from "../base/portal.js";
 import { RedirectFollower } from "../login/redirect.js";
 import type { Connection } from "./connection.js";
@@ -40,6 +41,8 @@ export class ConnectionKeeper {
   readonly #dependencies: SessionDependencies;
   readonly #stop = new AbortController();
   readonly #working = new Set<ConnectionPlace>();
+  /** One joins at a time: the target's limit counts, and LIO takes one login at a time anyway. */
+  readonly #turn = new Mutex();
   #places: readonly ConnectionPlace[];
 
   constructor(
@@ -86,8 +89,10 @@ export class ConnectionKeeper {
     this.#places = [...this.#places, place];
     this.#working.add(place);
     try {
-      this.#requireRoom();
-      await this.#host.join(place, this.#stop.signal);
+      await this.#turn.run(async () => {
+        this.#requireRoom();
+        await this.#host.join(place, this.#stop.signal);
+      });
       return connectionId;
     } catch (error) {
       this.forget(connectionId);
@@ -132,8 +137,9 @@ export class ConnectionKeeper {
     for (let attempt = 1; ; attempt += 1) {
       try {
         await sleep(clock, waitMs, signal);
-        if (!this.#isMissing(place)) return;
-        await this.#host.join(place, signal);
+        await this.#turn.run(async () => {
+          if (this.#isMissing(place)) await this.#host.join(place, signal);
+        });
         return;
       } catch (error) {
         if (signal.aborted) return;

@@ -292,10 +292,13 @@ export class Connection implements ChannelUser, PolicyCandidate {
     this.#owner.onWindowUpdate();
   }
 
-  /** The status of a task counts even when others are missing before it; everything else has its turn. */
+  /**
+   * The status of a task counts even when others are missing before it, and so does a Reject, which may be the answer to
+   * the question for them; everything else has its turn.
+   */
   #onRecoverable(pdu: NumberedPdu, place: "next" | "early"): void {
-    const isStatus = pdu.type === "scsi-response" || pdu.type === "scsi-data-in";
-    const isDone = (isStatus || place === "next") && this.#transfers.isWhole(pdu);
+    const isUrgent = pdu.type === "scsi-response" || pdu.type === "scsi-data-in" || pdu.type === "reject";
+    const isDone = (isUrgent || place === "next") && this.#transfers.isWhole(pdu);
     this.#sequence.hold(pdu, isDone);
     if (isDone) this.#act(pdu);
     if (place === "early") this.#transfers.requestStatus();

@@ -61,6 +61,9 @@ export class ScriptedTarget {
     return this.connections.at(-1)!;
   }
 
+  /** PDUs that are to be treated as lost on the way: recorded, and nothing else. */
+  ignores: (pdu: Pdu) => boolean = () => false;
+
   takeTsih(): number {
     this.#nextTsih += 1;
     return this.#nextTsih - 1;
@@ -73,7 +76,12 @@ export class ScriptedConnection {
   readonly received: Pdu[] = [];
   isClosed = false;
   statSn: number;
-  expCmdSn = 0;
+  /** Of the session: shared by its connections. */
+  numbers: { expCmdSn: number; readonly early: Set<number> } = { expCmdSn: 0, early: new Set() };
+  cid = 0;
+  /** The next PDU goes out with a wrong data digest, or with a changed header; digests must be in use. */
+  spoilNext = false;
+  spoilNextHeader = false;
   readonly #stream: ByteStream;
   readonly #target: ScriptedTarget;
   readonly #framer: Framer;
@@ -103,6 +111,14 @@ export class ScriptedConnection {
     });
   }
 
+  get expCmdSn(): number {
+    return this.numbers.expCmdSn;
+  }
+
+  set expCmdSn(value: number) {
+    this.numbers.expCmdSn = value;
+  }
+
   /** Sends a PDU; the sequence numbers are right unless given. A PDU that has a status number uses it up. */
   send(pdu: ScriptedPdu): void {
     const isUnnumbered =
@@ -116,7 +132,19 @@ export class ScriptedConnection {
       ...pdu,
     };
     if (!isUnnumbered) this.statSn = (full.statSn + 1) >>> 0;
-    this.sendBytes(encodePdu(full, this.#digests));
+    this.sendBytes(this.#spoiled(encodePdu(full, this.#digests)));
+  }
+
+  /** Turns a bit of the data segment or of the header over, once, when the test wants that. */
+  #spoiled(chunks: readonly Buffer[]): readonly Buffer[] {
+    if (!this.spoilNext && !this.spoilNextHeader) return chunks;
+    const bytes = Buffer.concat(chunks);
+    // The last byte of the data digest; the last of the header, which says nothing of lengths.
+    const index = this.spoilNext ? bytes.length - 1 : 47;
+    bytes[index] = (bytes[index] ?? 0) ^ 1;
+    this.spoilNext = false;
+    this.spoilNextHeader = false;
+    return [bytes];
   }
 
   sendBytes(chunks: readonly Buffer[]): void {
@@ -138,6 +166,8 @@ export class ScriptedConnection {
       readonly overflow?: number;
       readonly data?: Buffer;
       readonly statSn?: number;
+      readonly snackTag?: number;
+      readonly expDataSn?: number;
     } = {},
   ): void {
     const { sense } = response;
@@ -147,8 +177,8 @@ export class ScriptedConnection {
       response: response.response ?? 0,
       status: response.status ?? 0,
       initiatorTaskTag: command.initiatorTaskTag,
-      snackTag: 0,
-      expDataSn: 0,
+      snackTag: response.snackTag ?? 0,
+      expDataSn: response.expDataSn ?? 0,
       isBidirectionalOverflow: false,
       isBidirectionalUnderflow: false,
       isOverflow: response.overflow !== undefined,
@@ -169,23 +199,71 @@ export class ScriptedConnection {
       readonly dataSn?: number;
       readonly status?: number;
       readonly underflow?: number;
+      readonly statSn?: number;
+      /** Asks for a DataACK with this tag. */
+      readonly acknowledge?: number;
     },
   ): void {
     this.send({
       type: "scsi-data-in",
       isFinal: part.status !== undefined,
-      isAcknowledgeRequested: false,
+      isAcknowledgeRequested: part.acknowledge !== undefined,
       hasStatus: part.status !== undefined,
       isOverflow: false,
       isUnderflow: part.underflow !== undefined,
       status: part.status ?? 0,
       lun: LUN_ZERO,
       initiatorTaskTag: command.initiatorTaskTag,
-      targetTransferTag: RESERVED_TAG,
+      targetTransferTag: part.acknowledge ?? RESERVED_TAG,
       dataSn: part.dataSn ?? 0,
       bufferOffset: part.bufferOffset ?? 0,
       residualCount: part.underflow ?? 0,
       data: part.data,
+      ...(part.statSn === undefined ? {} : { statSn: part.statSn }),
+    });
+  }
+
+  /** The answer to a ping. */
+  pong(ping: { readonly initiatorTaskTag: number }): void {
+    this.send({
+      type: "nop-in",
+      lun: LUN_ZERO,
+      initiatorTaskTag: ping.initiatorTaskTag,
+      targetTransferTag: RESERVED_TAG,
+      data: NO_DATA,
+    });
+  }
+
+  /** Refuses a PDU that was received. */
+  reject(reason: number, pdu: Pdu, statSn?: number): void {
+    const header = encodePdu(pdu, { header: false, data: false })[0] ?? NO_DATA;
+    this.send({
+      type: "reject",
+      reason,
+      dataSnOrR2tSn: 0,
+      data: Buffer.from(header.subarray(0, 48)),
+      ...(statSn === undefined ? {} : { statSn }),
+    });
+  }
+
+  /** The answer to a logout. */
+  loggedOut(request: { readonly initiatorTaskTag: number }, response = 0, time2Wait = 0): void {
+    this.send({
+      type: "logout-response",
+      response,
+      initiatorTaskTag: request.initiatorTaskTag,
+      time2Wait,
+      time2Retain: 0,
+    });
+  }
+
+  /** The answer to a task management function. */
+  managed(request: { readonly initiatorTaskTag: number }, response = 0): void {
+    this.send({
+      type: "task-management-response",
+      response,
+      additionalResponse: 0,
+      initiatorTaskTag: request.initiatorTaskTag,
     });
   }
 
@@ -232,15 +310,25 @@ export class ScriptedConnection {
       return;
     }
     this.received.push(pdu);
-    if ("cmdSn" in pdu && "isImmediate" in pdu && !pdu.isImmediate && pdu.cmdSn === this.expCmdSn) {
-      this.expCmdSn = (this.expCmdSn + 1) >>> 0;
+    if ("cmdSn" in pdu && "isImmediate" in pdu && !pdu.isImmediate && !this.#target.ignores(pdu)) {
+      this.#count(pdu.cmdSn);
     }
     this.#target.onPdu(this, pdu);
   }
 
+  /** A command may come early when the session has several connections. */
+  #count(cmdSn: number): void {
+    const { early } = this.numbers;
+    if (((cmdSn - this.expCmdSn) | 0) >= 0) early.add(cmdSn);
+    while (early.delete(this.expCmdSn)) this.expCmdSn = (this.expCmdSn + 1) >>> 0;
+  }
+
   #login(request: LoginRequestPdu): void {
     this.logins.push(request);
-    this.expCmdSn = request.cmdSn;
+    this.cid = request.cid;
+    const session = request.tsih === 0 ? undefined : this.#target.connections.find((other) => other !== this);
+    if (session === undefined) this.expCmdSn = request.cmdSn;
+    else this.numbers = session.numbers;
     const { loginRefusal, options } = this.#target;
     const isSecurity = request.currentStage === LoginStage.securityNegotiation;
     const isLast = request.nextStage === LoginStage.fullFeature && request.isTransit;
@@ -262,13 +350,13 @@ export class ScriptedConnection {
       versionMax: 0,
       versionActive: 0,
       isid: request.isid,
-      tsih: isLast && loginRefusal === undefined ? this.#target.takeTsih() : 0,
+      tsih: request.tsih !== 0 ? request.tsih : isLast && loginRefusal === undefined ? this.#target.takeTsih() : 0,
       initiatorTaskTag: request.initiatorTaskTag,
       statusClass: loginRefusal?.statusClass ?? 0,
       statusDetail: loginRefusal?.statusDetail ?? 0,
       data: encodeTextKeys(answers),
     });
-    if (isLast && loginRefusal === undefined) this.#enterFullFeature(answers);
+    if (isLast && loginRefusal === undefined) this.#enterFullFeature(answers, request);
     const bytes = Buffer.concat(this.#corked);
     this.#corked = undefined;
     this.sendBytes([bytes]);
@@ -286,10 +374,12 @@ export class ScriptedConnection {
     return answers;
   }
 
-  #enterFullFeature(answers: readonly (readonly [string, string])[]): void {
+  #enterFullFeature(answers: readonly (readonly [string, string])[], { tsih, cid }: LoginRequestPdu): void {
     this.#isFullFeature = true;
-    // Session reinstatement (RFC 7143 §6.3.5): the old session and its tasks end before this login does.
-    for (const other of this.#target.connections) if (other !== this && !other.isClosed) other.close();
+    // Reinstatement of the session, or of a connection (RFC 7143 §6.3.4, §6.3.5): the old one ends before this login does.
+    for (const other of this.#target.connections) {
+      if (other !== this && !other.isClosed && (tsih === 0 || other.cid === cid)) other.close();
+    }
     const uses = (name: string): boolean => answers.some(([key, value]) => key === name && value === "CRC32C");
     this.#digests = { header: uses("HeaderDigest"), data: uses("DataDigest") };
     this.#framer.setDigests(this.#digests);
