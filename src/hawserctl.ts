@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { join } from "node:path";
 import { benchCommand } from "./cli/commands/bench.js";
+import { connectionsCommand } from "./cli/commands/connections.js";
 import { discoverCommand } from "./cli/commands/discover.js";
 import { lunsCommand } from "./cli/commands/luns.js";
 import { nbdServeCommand } from "./cli/commands/nbd-serve.js";
@@ -20,6 +21,7 @@ const program = buildProgram("hawserctl", {
     nbdServeCommand,
     volumesCommand,
     sessionsCommand,
+    connectionsCommand,
     benchCommand,
     selftestCommand,
   ].map((create) => create(runtime)),

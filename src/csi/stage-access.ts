@@ -29,7 +29,7 @@ export function attachRequestOf(
   const { volumeId, volumeContext } = contexts;
   rejectSecrets(volumeContext, "volume_context");
   const access = accessOf(contexts, dependencies);
-  const { headerDigest, dataDigest, isChapRequired } = loginOptions(volumeContext);
+  const { headerDigest, dataDigest, settings, isChapRequired } = loginOptions(volumeContext);
   const chap = access.chap ?? chapFromSecrets(contexts.secrets);
   if (isChapRequired && chap === undefined) {
     throw new CsiError(
@@ -47,6 +47,7 @@ export function attachRequestOf(
     isReadOnly: access.isReadOnly || isReaderMode(use.mode),
     headerDigest,
     dataDigest,
+    ...(Object.keys(settings).length === 0 ? {} : { settings }),
     // The controller makes a new user with every grant, so the user names the grant. Secrets from elsewhere name none.
     publicationId: access.chap?.user ?? "",
     ...(chap === undefined ? {} : { chap }),

@@ -1,4 +1,5 @@
 import type { DigestChoice } from "../base/access.js";
+import { type InitiatorSettings, parseInitiatorSettings, VOLUME_SETTING_NAMES } from "../initiator/settings.js";
 import { parseDigest } from "../storage/static-attributes.js";
 
 type TextMap = Readonly<Record<string, string>>;
@@ -15,19 +16,21 @@ const PROVISIONER_METADATA = new Set([
 ]);
 
 /** StorageClass parameters that are the initiator's and travel in the volume context. */
-const INITIATOR_PARAMETERS = ["headerDigest", "dataDigest"] as const;
+const DIGEST_PARAMETERS: ReadonlySet<string> = new Set(["headerDigest", "dataDigest"]);
+const SETTING_PARAMETERS: ReadonlySet<string> = new Set(VOLUME_SETTING_NAMES);
 
 /** How the initiator is to log in, as far as the volume says. */
 export interface LoginOptions {
   readonly headerDigest: DigestChoice;
   readonly dataDigest: DigestChoice;
+  readonly settings: InitiatorSettings;
   /** Login without CHAP credentials shall not even be tried. */
   readonly isChapRequired: boolean;
 }
 
 /**
  * Parts StorageClass parameters into the backend's own, the volume's context, and the provisioner's metadata.
- * STORAGE_INVALID for a digest that is none.
+ * STORAGE_INVALID for a digest that is none, INITIATOR_SETTING_INVALID for a setting.
  */
 export function splitParameters(parameters: TextMap): {
   readonly backend: TextMap;
@@ -40,21 +43,34 @@ export function splitParameters(parameters: TextMap): {
   for (const [key, value] of Object.entries(parameters)) {
     if (PROVISIONER_METADATA.has(key)) {
       metadata[key] = value;
-    } else if (INITIATOR_PARAMETERS.some((name) => name === key)) {
+    } else if (DIGEST_PARAMETERS.has(key)) {
       parseDigest(key, value);
+      context[key] = value;
+    } else if (SETTING_PARAMETERS.has(key)) {
       context[key] = value;
     } else {
       backend[key] = value;
     }
   }
+  settingsOf(context);
   return { backend, context, metadata };
 }
 
-/** The login options of a volume context: one of ours, or a static volume's attributes. */
+/**
+ * The login options of a volume context: one of ours, or a static volume's attributes. STORAGE_INVALID,
+ * INITIATOR_SETTING_INVALID.
+ */
 export function loginOptions(context: TextMap): LoginOptions {
   return {
     headerDigest: parseDigest("headerDigest", context["headerDigest"]) ?? "none",
     dataDigest: parseDigest("dataDigest", context["dataDigest"]) ?? "none",
+    settings: settingsOf(context),
     isChapRequired: context["sessionCHAPAuth"] === "true",
   };
+}
+
+function settingsOf(context: TextMap): InitiatorSettings {
+  return parseInitiatorSettings(
+    Object.fromEntries(Object.entries(context).filter(([name]) => SETTING_PARAMETERS.has(name))),
+  );
 }

@@ -4,6 +4,7 @@ import { errorMessage } from "../base/errors.js";
 import { MAX_PORTALS_PER_VOLUME } from "../base/limits.js";
 import { isIscsiName } from "../base/node-id.js";
 import { DEFAULT_ISCSI_PORT, parsePortal } from "../base/portal.js";
+import { parseInitiatorSettings, VOLUME_SETTING_NAMES } from "../initiator/settings.js";
 import { StorageError } from "./backend.js";
 import { isSecretLikeName } from "./secret-names.js";
 
@@ -40,7 +41,8 @@ const NAMES = {
   initiatorName: ["initiatorName"],
 } as const;
 
-const KNOWN = new Set<string>(Object.values(NAMES).flat());
+/** Beside them, settings of the initiator have names of their own: they travel on to the node as they are. */
+const KNOWN = new Set<string>([...Object.values(NAMES).flat(), ...VOLUME_SETTING_NAMES]);
 
 type Attributes = Readonly<Record<string, string>>;
 
@@ -49,9 +51,12 @@ export function hasStaticAttributes(attributes: Attributes): boolean {
   return NAMES.target.some((name) => name in attributes);
 }
 
-/** Reads the attributes. STORAGE_INVALID names the attribute and says what to write. */
+/** Reads the attributes. STORAGE_INVALID or INITIATOR_SETTING_INVALID names the attribute and says what to write. */
 export function parseStaticAttributes(attributes: Attributes): StaticAttributes {
   rejectStrangers(attributes);
+  parseInitiatorSettings(
+    Object.fromEntries(Object.entries(attributes).filter(([name]) => VOLUME_SETTING_NAMES.includes(name))),
+  );
   const targetName = pick(attributes, NAMES.target);
   if (targetName === undefined || !isIscsiName(targetName)) {
     throw invalid("targetIQN", targetName, "write the target's name, such as iqn.2001-05.com.example:disk1");

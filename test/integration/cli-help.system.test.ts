@@ -5,7 +5,7 @@ import { describeNeeding } from "../support/needs.js";
 
 const commands: Readonly<Record<ProgramName, readonly string[]>> = {
   hawser: ["node", "controller", "dataplane", "target", "all-in-one"],
-  hawserctl: ["discover", "luns", "nbd-serve", "volumes", "sessions", "bench", "selftest"],
+  hawserctl: ["discover", "luns", "nbd-serve", "volumes", "sessions", "connections", "bench", "selftest"],
 };
 const programs = Object.keys(commands) as ProgramName[];
 const everyCommand = programs.flatMap((program) => commands[program].map((command) => [program, command] as const));

@@ -19,7 +19,7 @@ const SPARE_PORTAL = "127.0.0.1:13502";
 const START_TIMEOUT_MS = 30_000;
 
 const HAWSER = ["dataplane", "node", "controller", "target", "all-in-one"];
-const HAWSERCTL = ["discover", "luns", "nbd-serve", "volumes", "sessions", "bench", "selftest"];
+const HAWSERCTL = ["discover", "luns", "nbd-serve", "volumes", "sessions", "connections", "bench", "selftest"];
 /** Flags of other programs and of our scripts. */
 const CLUSTER_FLAGS = [
   "--namespace",

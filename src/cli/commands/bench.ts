@@ -3,6 +3,7 @@ import type { PortalAddress } from "../../base/access.js";
 import type { LogLevel } from "../../base/logger.js";
 import { runBench, type BenchMode } from "../../initiator/bench.js";
 import { unlessStopped } from "../interrupt.js";
+import { addSettingOptions, type SettingOptions } from "../initiator-settings.js";
 import {
   addInitiatorOptions,
   addLogOption,
@@ -19,7 +20,7 @@ import { withProgress } from "../progress.js";
 import type { Runtime } from "../runtime.js";
 import { connectForCommand } from "../volume-for-command.js";
 
-interface BenchOptions extends InitiatorOptions, OutputOptions {
+interface BenchOptions extends InitiatorOptions, SettingOptions, OutputOptions {
   readonly portal?: readonly PortalAddress[];
   readonly target: string;
   readonly lun: number;
@@ -54,7 +55,10 @@ async function bench(options: BenchOptions, runtime: Runtime): Promise<void> {
     );
     const cpu = process.cpuUsage(cpuBefore);
     const cpuMicrosPerOperation = result.operations === 0 ? 0 : (cpu.user + cpu.system) / result.operations;
-    const record = { ...result, cpuMicrosPerOperation };
+    const [session] = volume.sessions();
+    const connections = session?.connections.length ?? 0;
+    const errorRecoveryLevel = session?.errorRecoveryLevel ?? 0;
+    const record = { ...result, cpuMicrosPerOperation, connections, errorRecoveryLevel };
     const rounded = Object.fromEntries(
       Object.entries(record).map(([key, value]) => [
         key,
@@ -78,7 +82,7 @@ export function benchCommand(runtime: Runtime): Command {
     .option("--bs <SIZE>", "block size, for example 512, 4k or 1m", blockSizeArgument, 4096)
     .option("--iodepth <N>", "requests in flight", wholeNumber(1, 1024), 32)
     .option("--runtime <SECONDS>", "how long to measure", wholeNumber(1, 86_400), 5);
-  addOutputOption(addLogOption(addInitiatorOptions(command), "error"));
+  addOutputOption(addLogOption(addSettingOptions(addInitiatorOptions(command)), "error"));
   return command
     .addHelpText(
       "after",

@@ -4,9 +4,11 @@ import { AppError } from "../../base/errors.js";
 import type { LogLevel } from "../../base/logger.js";
 import { formatSize } from "../../base/size.js";
 import { listTargetLuns, type LunDescription } from "../../initiator/list-target-luns.js";
+import { planSession } from "../../initiator/session-plan.js";
 import { createIsid } from "../../initiator/isid.js";
 import { TcpDialer } from "../../transport/tcp.js";
 import { TransportError } from "../../transport/transport.js";
+import { addSettingOptions, settingsOf, type SettingOptions } from "../initiator-settings.js";
 import {
   addInitiatorOptions,
   addLogOption,
@@ -22,7 +24,7 @@ import { formatRows, type Column } from "../output.js";
 import { withProgress } from "../progress.js";
 import { corePorts, type Runtime } from "../runtime.js";
 
-interface LunsOptions extends InitiatorOptions, OutputOptions {
+interface LunsOptions extends InitiatorOptions, SettingOptions, OutputOptions {
   readonly portal?: readonly PortalAddress[];
   readonly target: string;
   readonly logLevel: LogLevel;
@@ -41,6 +43,7 @@ const columns: readonly Column<LunDescription>[] = [
 
 /** Asks at the first portal that can be reached. */
 async function askTarget(options: LunsOptions, runtime: Runtime): Promise<readonly LunDescription[]> {
+  const settings = settingsOf(options);
   const chap = await readChap(options);
   const dependencies = {
     ...corePorts(runtime, runtime.logger("hawserctl", options.logLevel)),
@@ -57,7 +60,8 @@ async function askTarget(options: LunsOptions, runtime: Runtime): Promise<readon
   const unreachable: Error[] = [];
   for (const portal of requirePortals(options.portal)) {
     try {
-      return await listTargetLuns({ ...login, portal }, dependencies, runtime.signal);
+      const plan = planSession({ portals: [portal], settings });
+      return await listTargetLuns({ ...login, ...plan, portal }, dependencies, runtime.signal);
     } catch (error) {
       if (!(error instanceof TransportError)) throw error;
       unreachable.push(error);
@@ -83,7 +87,7 @@ export function lunsCommand(runtime: Runtime): Command {
       portalsArgument,
     )
     .requiredOption("--target <IQN>", "target name");
-  addOutputOption(addLogOption(addInitiatorOptions(command), "warn"));
+  addOutputOption(addLogOption(addSettingOptions(addInitiatorOptions(command)), "warn"));
   return command
     .addHelpText("after", "\nExample:\n  hawserctl luns --portal 10.0.0.5 --target iqn.2001-01.com.example:disk\n")
     .action((options: LunsOptions) => luns(options, runtime));

@@ -8,6 +8,7 @@ import { formatSize } from "../../base/size.js";
 import { NbdServer } from "../../nbd/server.js";
 import { UnixListener } from "../../transport/unix.js";
 import { untilAborted } from "../interrupt.js";
+import { addSettingOptions, type SettingOptions } from "../initiator-settings.js";
 import {
   addInitiatorOptions,
   addLogOption,
@@ -19,7 +20,7 @@ import {
 import { corePorts, type Runtime } from "../runtime.js";
 import { connectForCommand } from "../volume-for-command.js";
 
-interface NbdServeOptions extends InitiatorOptions {
+interface NbdServeOptions extends InitiatorOptions, SettingOptions {
   readonly portal?: readonly PortalAddress[];
   readonly target: string;
   readonly lun: number;
@@ -71,7 +72,7 @@ export function nbdServeCommand(runtime: Runtime): Command {
     .requiredOption("--target <IQN>", "target name")
     .option("--lun <N>", "logical unit", wholeNumber(0, 16_777_215), 0)
     .requiredOption("--socket <PATH>", "unix socket to listen on");
-  addLogOption(addInitiatorOptions(command), "warn");
+  addLogOption(addSettingOptions(addInitiatorOptions(command)), "warn");
   return command
     .addHelpText(
       "after",

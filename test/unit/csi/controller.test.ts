@@ -49,6 +49,15 @@ describe("Controller service", () => {
       expect((await fixture.backend.get(volume.volumeId))?.context).toEqual({ headerDigest: "crc32c" });
     });
 
+    it("hands settings of the initiator on as volume context, checked", async () => {
+      const parameters = { connections: "4", connectionPolicy: "round-robin", tcpConnectTimeSeconds: "15" };
+      const { volume } = await fixture.create("v", { parameters });
+      expect(volume.volumeContext).toEqual(parameters);
+      const wrong = fixture.create("w", { parameters: { connections: "many" } });
+      await expect(wrong).rejects.toMatchObject({ status: "INVALID_ARGUMENT" });
+      await expect(wrong).rejects.toThrow(/"connections" is "many"; write a whole number from 1 to 64/);
+    });
+
     it.each([
       ["no name", { name: "" }],
       ["no capabilities", { volumeCapabilities: [] }],
@@ -60,6 +69,9 @@ describe("Controller service", () => {
       ["a local file system for many writers", { volumeCapabilities: [mountShared] }],
       ["an unknown parameter", { parameters: { flavour: "x" } }],
       ["a digest that is none", { parameters: { dataDigest: "md5" } }],
+      ["a setting of the initiator that is none", { parameters: { errorRecoveryLevel: "3" } }],
+      ["settings that do not go together", { parameters: { connectionPolicy: "round-robin" } }],
+      ["a setting of volumes with several sessions", { parameters: { linkDownTimeSeconds: "15" } }],
       ["mutable parameters", { mutableParameters: { iops: "5" } }],
       ["a source snapshot", { volumeContentSource: { snapshot: { snapshotId: "s" } } }],
       ["a source volume", { volumeContentSource: { volume: { volumeId: "s" } } }],

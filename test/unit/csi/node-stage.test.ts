@@ -48,6 +48,18 @@ describe("Node service: staging", () => {
       expect(request?.chap?.user).toBe("u");
     });
 
+    it("hands settings of the initiator on, from the volume context of either kind", async () => {
+      await fixture.stage();
+      const plain = fixture.world.dataplane.volumes.get(volumeId)?.request;
+      expect(plain).not.toHaveProperty("settings");
+      const context = { connections: "2", errorRecoveryLevel: "2", immediateData: "false" };
+      const settings = { connections: 2, errorRecoveryLevel: 2, immediateData: false };
+      await fixture.stage({ volumeContext: context });
+      expect(fixture.world.dataplane.volumes.get(volumeId)?.request?.settings).toEqual(settings);
+      await fixture.stage({ publishContext: {}, volumeContext: { ...staticContext, ...context } });
+      expect(fixture.world.dataplane.volumes.get(volumeId)?.request?.settings).toEqual(settings);
+    });
+
     it.each([
       ["no volume", { volumeId: "" }],
       ["no staging path", { stagingTargetPath: "" }],
@@ -56,6 +68,7 @@ describe("Node service: staging", () => {
       ["no capability", { volumeCapability: null }],
       ["many writers of a file system", { volumeCapability: capability({}, "MULTI_NODE_MULTI_WRITER") }],
       ["no way to the volume", { publishContext: {} }],
+      ["a setting of the initiator that is none", { volumeContext: { connections: "0" } }],
       ["a publish context of another driver", { publishContext: { device: "/dev/mock" } }],
       ["a damaged publish context", { publishContext: { targetName: "iqn.x", lun: "0", portals: "[]" } }],
       ["a secret among the attributes", { volumeContext: { secret: "x" } }],

@@ -64,6 +64,16 @@ describe("parseStaticAttributes", () => {
     expect(parseStaticAttributes(attributes).lun).toBe(3);
   });
 
+  it("takes settings of the initiator beside the attributes, and says which one is wrong", () => {
+    expect(parseStaticAttributes({ ...own, connections: "4", portalHopping: "advertised" }).lun).toBe(3);
+    expect(() => parseStaticAttributes({ ...own, portalHopping: "always" })).toThrow(
+      expect.objectContaining({
+        code: "INITIATOR_SETTING_INVALID",
+        message: expect.stringContaining('"portalHopping" is "always"; write pinned, listed, advertised'),
+      }),
+    );
+  });
+
   it.each([
     ["no portal", { targetIQN: own.targetIQN }, "targetPortal"],
     ["no target", { targetPortal: "192.0.2.1" }, "targetIQN"],
