@@ -236,12 +236,18 @@ export class Negotiator {
       return Math.min(preferences.firstBurstLength, Number(maxBurstLength ?? preferences.maxBurstLength));
     }
     if (name === "MaxOutstandingR2T") {
-      const level = Number(this.#agreed.get("ErrorRecoveryLevel") ?? preferences.errorRecoveryLevel);
+      const level = Number(this.#agreed.get("ErrorRecoveryLevel") ?? this.#unsettledLevel());
       const inOrder = this.#agreed.get("DataSequenceInOrder");
       const isInOrder = inOrder === undefined ? preferences.dataSequenceInOrder : inOrder === "Yes";
       return level !== 0 && isInOrder ? 1 : preferences.maxOutstandingR2T;
     }
     return preferences[parameterOfKey[name]];
+  }
+
+  /** The level while nothing is agreed: a target's initiator that did not ask for one has what holds already. */
+  #unsettledLevel(): number {
+    const { role, preferences, current = DEFAULT_PARAMETERS } = this.#options;
+    return role === "target" ? current.errorRecoveryLevel : preferences.errorRecoveryLevel;
   }
 
   #isOffered(key: KeyDefinition, name: NegotiatedKey): boolean {

@@ -1,5 +1,6 @@
 import type { ChapCredentials, PortalAddress } from "../base/access.js";
 import type { BlockDevice } from "../block/device.js";
+import type { RecoveryTally } from "./recovery-tally.js";
 
 /** Who may log in to a target. */
 export interface AccessRule {
@@ -16,6 +17,46 @@ export interface TargetDefinition {
   readonly access:
     | { readonly kind: "any"; readonly chap?: ChapCredentials }
     | { readonly kind: "list"; readonly rules: readonly AccessRule[] };
+  /** Sends initiators elsewhere: see `TargetServerControl.setRedirect`. */
+  readonly redirect?: TargetRedirect;
+}
+
+/** A portal of the server, and the portal group it belongs to (RFC 7143 §4.2.7.1): 1 where nothing is said. */
+export interface TargetPortal extends PortalAddress {
+  readonly portalGroupTag?: number;
+}
+
+/** A target that has moved (RFC 7143 §11.13.5): new sessions are sent to the portal, connections that join are not. */
+export interface TargetRedirect {
+  readonly kind: "temporary" | "permanent";
+  readonly portal: PortalAddress;
+  /** Tell only initiators that have proved themselves; else whoever asks is told at once. */
+  readonly isAfterAuthentication?: boolean;
+}
+
+/** Connections of a target: all that fit every field given. */
+export interface ConnectionSelector {
+  readonly initiatorName?: string;
+  readonly tsih?: number;
+  readonly cid?: number;
+}
+
+/** What a vendor's Asynchronous Message says (RFC 7143 §11.9.1, events 248 to 255). Numbers left out are 0. */
+export interface VendorEvent {
+  /** 255 where nothing is said. */
+  readonly asyncEvent?: number;
+  readonly asyncVCode: number;
+  readonly parameter1?: number;
+  readonly parameter2?: number;
+  readonly parameter3?: number;
+  readonly data?: Buffer;
+}
+
+export interface TargetConnectionStatus {
+  readonly cid: number;
+  readonly remoteAddress: string;
+  /** `recovering` after a logout for recovery, `lost` without one (above error recovery level 0). */
+  readonly state: "logged-in" | "lost" | "recovering";
 }
 
 export interface TargetSessionStatus {
@@ -23,13 +64,19 @@ export interface TargetSessionStatus {
   readonly initiatorName: string;
   readonly isid: string;
   readonly tsih: number;
+  /** Of the oldest connection; empty while there is none. */
   readonly remoteAddress: string;
+  readonly portalGroupTag: number;
+  readonly errorRecoveryLevel: 0 | 1 | 2;
+  readonly connections: readonly TargetConnectionStatus[];
 }
 
 /**
  * The embedded target: several portals, several targets. Implemented by target/target-server.ts. All changes take
  * effect while sessions run: a target added answers at once, a removed rule ends that initiator's sessions, a grown
  * device raises CAPACITY DATA HAS CHANGED.
+ *
+ * Methods that name a target throw TARGET_NOT_FOUND when there is none.
  */
 export interface TargetServer {
   start(): Promise<void>;
@@ -41,5 +88,27 @@ export interface TargetServer {
   /** Replaces the access rules; sessions no longer allowed are ended before it resolves. */
   setAccess(name: string, access: TargetDefinition["access"]): Promise<void>;
   sessions(): readonly TargetSessionStatus[];
-  stop(): Promise<void>;
+  /** Ends everything; with a time limit above 0 after asking every initiator to log out in that time (event 1). */
+  stop(options?: { readonly timeLimitSeconds?: number }): Promise<void>;
+}
+
+/** A target server that also speaks to its initiators of its own accord, and tells what it repaired. */
+export interface TargetServerControl extends TargetServer {
+  /** Sends new sessions elsewhere, or takes them again. Sessions that exist go on. */
+  setRedirect(name: string, redirect: TargetRedirect | undefined): void;
+  /**
+   * Asks for a logout of the connections (RFC 7143 §11.9.1, event 1), and drops those that are still there after
+   * `timeLimitSeconds`. Resolves when they are gone.
+   */
+  requestLogout(name: string, request: ConnectionSelector & { readonly timeLimitSeconds: number }): Promise<void>;
+  /** Drops connections: with a CID one after event 2, else all of each session after event 3. Tasks stay as the level says. */
+  dropConnections(name: string, selector: ConnectionSelector): void;
+  /** Asks for a negotiation on the connections (event 4). */
+  requestNegotiation(name: string, request: ConnectionSelector & { readonly timeLimitSeconds: number }): void;
+  /** Reports a SCSI event (event 0) to every session, once; `sense` is copied. */
+  reportScsiEvent(name: string, event: { readonly lun: number; readonly sense: Buffer }): void;
+  /** Sends a vendor's event on the connections; its data is copied. */
+  sendVendorEvent(name: string, event: VendorEvent, selector?: ConnectionSelector): void;
+  /** What was repaired so far, over all targets. */
+  recoveryTally(): Readonly<RecoveryTally>;
 }

@@ -1,9 +1,17 @@
-import type { PortalAddress } from "../base/access.js";
 import { formatPortal } from "../base/portal.js";
+import type { TargetPortal } from "./api.js";
 
 /** A target as discovery lists it. */
 export interface ListedTarget {
   readonly name: string;
+}
+
+/** Portals that say nothing belong to one portal group, and one target port. */
+const DEFAULT_PORTAL_GROUP_TAG = 1;
+
+/** The portal group of a portal. */
+export function portalGroupTagOf(portal: TargetPortal): number {
+  return portal.portalGroupTag ?? DEFAULT_PORTAL_GROUP_TAG;
 }
 
 /** Addresses that stand for every interface: an initiator cannot connect to them. */
@@ -17,15 +25,15 @@ function isWildcard(host: string): boolean {
  */
 export function sendTargetsAnswer(options: {
   readonly targets: readonly ListedTarget[];
-  readonly portals: readonly PortalAddress[];
+  /** As bound. */
+  readonly portals: readonly TargetPortal[];
   readonly reachedHost: string;
-  readonly portalGroupTag: number;
 }): [string, string][] {
   // A socket for both families sees IPv4 peers at mapped addresses, which IPv4 initiators cannot use.
   const reachedHost = options.reachedHost.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "");
   const addresses = options.portals.map((portal) => {
     const host = isWildcard(portal.host) ? reachedHost : portal.host;
-    return `${formatPortal({ host, port: portal.port })},${options.portalGroupTag}`;
+    return `${formatPortal({ host, port: portal.port })},${portalGroupTagOf(portal)}`;
   });
   const unique = [...new Set(addresses)];
   return options.targets.flatMap(({ name }): [string, string][] => [

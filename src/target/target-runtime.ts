@@ -1,15 +1,20 @@
 import type { ChapCredentials } from "../base/access.js";
+import type { Clock } from "../base/clock.js";
 import type { Logger } from "../base/logger.js";
-import type { AccessRule, TargetDefinition } from "./api.js";
+import { formatPortal } from "../base/portal.js";
+import type { AccessRule, TargetDefinition, TargetRedirect } from "./api.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { CredentialLookup } from "./login/chap-exchange.js";
+import { LoginRefusal, LoginStatus } from "./login/login-refusal.js";
 import { DeviceServer } from "./scsi/device-server.js";
 import { LogicalUnit } from "./scsi/logical-unit.js";
 import type { ReservationStore } from "./scsi/persistent-reservations.js";
+import { SessionEvents } from "./session-events.js";
 import type { TargetSession } from "./session.js";
 import type { TaskManagementScope } from "./task-management.js";
 
 export interface TargetRuntimeDependencies {
+  readonly clock: Clock;
   readonly logger: Logger;
   readonly pool: BufferPool;
   readonly reservationStore?: ReservationStore;
@@ -26,6 +31,9 @@ export class TargetRuntime implements TaskManagementScope {
   readonly name: string;
   readonly alias: string | undefined;
   readonly deviceServer: DeviceServer;
+  readonly events: SessionEvents;
+  /** Where new sessions are sent instead. */
+  redirect: TargetRedirect | undefined;
   readonly #units: ReadonlyMap<number, LogicalUnit>;
   readonly #sessions = new Set<TargetSession>();
   #access: TargetDefinition["access"];
@@ -38,6 +46,8 @@ export class TargetRuntime implements TaskManagementScope {
     this.name = definition.name.toLowerCase();
     this.alias = definition.alias;
     this.#access = definition.access;
+    this.redirect = definition.redirect;
+    this.events = new SessionEvents({ sessions: () => this.#sessions, clock: dependencies.clock });
     this.#units = new Map(
       [...definition.luns].map(([number, device]) => {
         const unit = new LogicalUnit({ number, device, targetName: this.name, hasAtomicWrites }, dependencies);
@@ -68,6 +78,14 @@ export class TargetRuntime implements TaskManagementScope {
     return rule === undefined ? { kind: "denied" } : decision(rule);
   }
 
+  /** What ends the login of a new session while the target has moved (RFC 7143 §11.13.5, §13.8: no portal group tag). */
+  redirection(): LoginRefusal | undefined {
+    if (this.redirect === undefined) return undefined;
+    const address = formatPortal(this.redirect.portal);
+    const status = this.redirect.kind === "temporary" ? LoginStatus.movedTemporarily : LoginStatus.movedPermanently;
+    return new LoginRefusal(status, `${this.name} has moved to ${address}`, [["TargetAddress", address]]);
+  }
+
   /** Takes a session in: its nexus exists from now on. */
   join(session: TargetSession): void {
     this.#sessions.add(session);
@@ -75,10 +93,11 @@ export class TargetRuntime implements TaskManagementScope {
     void session.ended.then(() => this.#leave(session));
   }
 
-  /** The session of this initiator port, if there is one (RFC 7143 §6.3.5). */
-  sessionOf(initiatorName: string, isid: Buffer): TargetSession | undefined {
+  /** The session of this initiator port with this portal group, if there is one (RFC 7143 §6.3.5). */
+  sessionOf(initiatorName: string, isid: Buffer, portalGroupTag: number): TargetSession | undefined {
     for (const session of this.#sessions) {
-      if (session.initiatorName === initiatorName && session.isid.equals(isid)) return session;
+      const isSamePort = session.initiatorName === initiatorName && session.isid.equals(isid);
+      if (isSamePort && session.portalGroupTag === portalGroupTag) return session;
     }
     return undefined;
   }

@@ -4,6 +4,7 @@ import {
   MAX_NODE_NAME_BYTES,
   TARGET_LOGIN_TIMEOUT_MS,
   TARGET_MAX_CONNECTIONS,
+  TARGET_MAX_CONNECTIONS_PER_SESSION,
   TARGET_MAX_SESSIONS,
   TARGET_PING_INTERVAL_MS,
   TARGET_POOL_BYTES,
@@ -14,21 +15,34 @@ import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
 import { DEFAULT_PREFERENCES, type OperationalPreferences } from "../login/negotiate.js";
 import type { ByteStream, Listener, ListeningSocket } from "../transport/transport.js";
-import type { TargetDefinition, TargetServer, TargetSessionStatus } from "./api.js";
+import type {
+  ConnectionSelector,
+  TargetDefinition,
+  TargetPortal,
+  TargetRedirect,
+  TargetServerControl,
+  TargetSessionStatus,
+  VendorEvent,
+} from "./api.js";
 import { BufferPool } from "./buffer-pool.js";
 import { TargetConnection } from "./connection.js";
 import { DiscoverySession } from "./discovery-session.js";
 import { TargetError } from "./errors.js";
 import { LoginConnection, type AdmittedSession } from "./login-connection.js";
 import { LoginRefusal, LoginStatus } from "./login/login-refusal.js";
-import type { LoginAdmission, LoginGrant, LoginNames } from "./login/target-login.js";
+import type { LoginAdmission, LoginGrant, LoginIdentity, LoginNames } from "./login/target-login.js";
 import type { ReservationStore } from "./scsi/persistent-reservations.js";
-import { sendTargetsAnswer } from "./send-targets.js";
-import { TargetSession } from "./session.js";
+import { createRecoveryTally, type RecoveryTally } from "./recovery-tally.js";
+import { portalGroupTagOf, sendTargetsAnswer } from "./send-targets.js";
+import { SessionRegistry } from "./session-registry.js";
+import { sessionStatus } from "./session-status.js";
 import { lookupOf, TargetRuntime } from "./target-runtime.js";
 
-/** All portals are one portal group, and one target port: any of them reaches any session's units. */
-const PORTAL_GROUP_TAG = 1;
+interface BoundPortal {
+  readonly socket: ListeningSocket;
+  /** As bound: the real port when 0 was asked for. */
+  readonly portal: TargetPortal;
+}
 
 export interface TargetServerLimits {
   readonly maxSessions?: number;
@@ -41,8 +55,8 @@ export interface TargetServerLimits {
 }
 
 export interface TargetServerOptions {
-  /** Port 0 takes any free port; `portals` tells which. */
-  readonly portals: readonly PortalAddress[];
+  /** Port 0 takes any free port; `portals` tells which. Portals of one group reach the same sessions. */
+  readonly portals: readonly TargetPortal[];
   readonly limits?: TargetServerLimits;
   /** What is offered and accepted in negotiations, where it differs from the defaults. */
   readonly preferences?: Partial<OperationalPreferences>;
@@ -63,11 +77,14 @@ export interface TargetServerDependencies {
 }
 
 /** The embedded target. Serves nothing until `start`. */
-export function createTargetServer(options: TargetServerOptions, dependencies: TargetServerDependencies): TargetServer {
+export function createTargetServer(
+  options: TargetServerOptions,
+  dependencies: TargetServerDependencies,
+): TargetServerControl {
   return new EmbeddedTargetServer(options, dependencies);
 }
 
-class EmbeddedTargetServer implements TargetServer {
+class EmbeddedTargetServer implements TargetServerControl {
   readonly #options: TargetServerOptions;
   readonly #deps: TargetServerDependencies;
   readonly #limits: Required<TargetServerLimits>;
@@ -75,11 +92,11 @@ class EmbeddedTargetServer implements TargetServer {
   readonly #pool = new BufferPool({ maxKeptBytes: TARGET_POOL_BYTES });
   readonly #targets = new Map<string, TargetRuntime>();
   readonly #connections = new Set<TargetConnection>();
-  readonly #sessions = new Map<number, { readonly session: TargetSession; readonly target: TargetRuntime }>();
+  readonly #registry: SessionRegistry;
+  readonly #tally = createRecoveryTally();
   readonly #removing = new Map<string, Promise<void>>();
-  #sockets: ListeningSocket[] = [];
+  #sockets: BoundPortal[] = [];
   #pingTimer: Timer | undefined;
-  #nextTsih = 1;
   #isStopped = false;
 
   constructor(options: TargetServerOptions, dependencies: TargetServerDependencies) {
@@ -98,16 +115,28 @@ class EmbeddedTargetServer implements TargetServer {
       // Take what the initiator prefers: it knows whether its network needs digests.
       headerDigest: ["CRC32C", "None"],
       dataDigest: ["CRC32C", "None"],
-      taskReporting: ["RFC3720", "ResponseFence"],
+      taskReporting: ["RFC3720", "ResponseFence", "FastAbort"],
       iscsiProtocolLevel: 2,
+      maxConnections: TARGET_MAX_CONNECTIONS_PER_SESSION,
+      errorRecoveryLevel: 2,
       ...options.preferences,
     };
+    const { maxSessions, queueDepth } = this.#limits;
+    this.#registry = new SessionRegistry(
+      { maxSessions, queueDepth },
+      {
+        clock: dependencies.clock,
+        logger: dependencies.logger,
+        pool: this.#pool,
+        tally: this.#tally,
+        target: (name) => this.#targets.get(name),
+        sendTargets: (initiatorName, connection, value) => this.#sendTargets(initiatorName, connection, value, false),
+      },
+    );
   }
 
   get portals(): readonly PortalAddress[] {
-    return this.#sockets.flatMap(({ endpoint }) =>
-      endpoint.kind === "tcp" ? [{ host: endpoint.host, port: endpoint.port }] : [],
-    );
+    return this.#sockets.map(({ portal: { host, port } }) => ({ host, port }));
   }
 
   async start(): Promise<void> {
@@ -115,9 +144,12 @@ class EmbeddedTargetServer implements TargetServer {
       throw new TargetError("TARGET_INVALID", "a target server is started once; make a new one");
     }
     for (const portal of this.#options.portals) {
-      const onConnection = (stream: ByteStream): void => this.#accept(stream);
+      const { host, port } = portal;
+      const onConnection = (stream: ByteStream): void => this.#accept(stream, portalGroupTagOf(portal));
       try {
-        this.#sockets.push(await this.#deps.listener.listen({ kind: "tcp", ...portal }, onConnection));
+        const socket = await this.#deps.listener.listen({ kind: "tcp", host, port }, onConnection);
+        const bound = socket.endpoint.kind === "tcp" ? socket.endpoint : portal;
+        this.#sockets.push({ socket, portal: { ...portal, host: bound.host, port: bound.port } });
       } catch (error) {
         await this.stop();
         throw new TargetError("TARGET_PORTAL", `a portal of the target cannot be bound: ${errorMessage(error)}`, {
@@ -135,10 +167,10 @@ class EmbeddedTargetServer implements TargetServer {
       throw new TargetError("TARGET_INVALID", `"${definition.name}" is not an iSCSI name (iqn., eui. or naa.)`);
     if (this.#targets.has(name)) throw new TargetError("TARGET_EXISTS", `the target ${name} is already served`);
     const hasAtomicWrites = this.#options.offersAtomicWrites ?? false;
-    const { logger, reservationStore } = this.#deps;
+    const { clock, logger, reservationStore } = this.#deps;
     const runtime = new TargetRuntime(
       { definition, hasAtomicWrites },
-      { logger, pool: this.#pool, ...(reservationStore === undefined ? {} : { reservationStore }) },
+      { clock, logger, pool: this.#pool, ...(reservationStore === undefined ? {} : { reservationStore }) },
     );
     this.#targets.set(name, runtime);
   }
@@ -158,29 +190,54 @@ class EmbeddedTargetServer implements TargetServer {
   }
 
   async setAccess(name: string, access: TargetDefinition["access"]): Promise<void> {
-    const target = this.#targets.get(name.toLowerCase());
-    if (target === undefined) throw new TargetError("TARGET_NOT_FOUND", `there is no target ${name}`);
+    const target = this.#find(name);
     const previous = target.access;
     target.setAccess(access);
     await target.dropDenied(previous);
   }
 
-  sessions(): readonly TargetSessionStatus[] {
-    return [...this.#sessions.values()].map(({ session, target }) => ({
-      targetName: target.name,
-      initiatorName: session.initiatorName,
-      isid: session.isid.toString("hex"),
-      tsih: session.tsih,
-      remoteAddress: session.connection.remoteAddress,
-    }));
+  setRedirect(name: string, redirect: TargetRedirect | undefined): void {
+    this.#find(name).redirect = redirect;
   }
 
-  async stop(): Promise<void> {
+  requestLogout(name: string, request: ConnectionSelector & { readonly timeLimitSeconds: number }): Promise<void> {
+    return this.#find(name).events.requestLogout(request);
+  }
+
+  dropConnections(name: string, selector: ConnectionSelector): void {
+    this.#find(name).events.drop(selector);
+  }
+
+  requestNegotiation(name: string, request: ConnectionSelector & { readonly timeLimitSeconds: number }): void {
+    this.#find(name).events.requestNegotiation(request);
+  }
+
+  reportScsiEvent(name: string, event: { readonly lun: number; readonly sense: Buffer }): void {
+    this.#find(name).events.reportScsiEvent(event);
+  }
+
+  sendVendorEvent(name: string, event: VendorEvent, selector: ConnectionSelector = {}): void {
+    this.#find(name).events.sendVendorEvent(event, selector);
+  }
+
+  sessions(): readonly TargetSessionStatus[] {
+    return [...this.#registry.all()].map(({ session, target }) => sessionStatus(session, target.name));
+  }
+
+  recoveryTally(): Readonly<RecoveryTally> {
+    return { ...this.#tally };
+  }
+
+  async stop(options: { readonly timeLimitSeconds?: number } = {}): Promise<void> {
     this.#isStopped = true;
     this.#pingTimer?.cancel();
-    await Promise.all(this.#sockets.map((socket) => socket.close()));
+    await Promise.all(this.#sockets.map(({ socket }) => socket.close()));
     this.#sockets = [];
     const targets = [...this.#targets.values()];
+    const { timeLimitSeconds = 0 } = options;
+    if (timeLimitSeconds > 0) {
+      await Promise.all(targets.map((target) => target.events.requestLogout({ timeLimitSeconds })));
+    }
     this.#targets.clear();
     await Promise.all([
       ...targets.map((target) => target.dispose("the target is shut down")),
@@ -189,7 +246,13 @@ class EmbeddedTargetServer implements TargetServer {
     for (const connection of [...this.#connections]) connection.destroy();
   }
 
-  #accept(stream: ByteStream): void {
+  #find(name: string): TargetRuntime {
+    const target = this.#targets.get(name.toLowerCase());
+    if (target === undefined) throw new TargetError("TARGET_NOT_FOUND", `there is no target ${name}`);
+    return target;
+  }
+
+  #accept(stream: ByteStream, portalGroupTag: number): void {
     if (this.#isStopped || this.#connections.size >= this.#limits.maxConnections) {
       this.#deps.logger.warn("refusing a connection", { peer: stream.remoteAddress, open: this.#connections.size });
       stream.start({ onData: () => undefined, onClose: () => undefined });
@@ -205,20 +268,25 @@ class EmbeddedTargetServer implements TargetServer {
     const login = new LoginConnection(
       {
         preferences: this.#preferences,
-        portalGroupTag: PORTAL_GROUP_TAG,
+        portalGroupTag,
         initialStatSn: random.uint32(),
         queueDepth: this.#limits.queueDepth,
-        gatekeeper: (names) => this.#gatekeep(names),
+        gatekeeper: (names, identity) => this.#gatekeep(names, identity, portalGroupTag),
+        windowOf: (tsih) => this.#registry.windowOf(tsih),
       },
-      { connection, random, logger, admit: (grant) => this.#admit(grant, connection) },
+      { connection, random, logger, admit: (grant) => this.#admit(grant, connection, portalGroupTag) },
     );
     connection.start(login);
   }
 
   /** Names are known: is there such a target, and may this initiator use it? */
-  #gatekeep(names: LoginNames): LoginAdmission {
+  #gatekeep(names: LoginNames, identity: LoginIdentity, portalGroupTag: number): LoginAdmission {
     const { initiatorName, targetName } = names;
-    if (targetName === undefined) return { chap: undefined, optionalChap: this.#discoveryLookup(initiatorName) };
+    if (targetName === undefined) {
+      // A discovery session has one connection (§4.3).
+      if (identity.tsih !== 0) this.#registry.joinable(names, identity, portalGroupTag);
+      return { chap: undefined, optionalChap: this.#discoveryLookup(initiatorName) };
+    }
     const target = this.#targets.get(targetName);
     if (target === undefined) {
       const isRemoved = this.#removing.has(targetName);
@@ -229,8 +297,15 @@ class EmbeddedTargetServer implements TargetServer {
     if (decision.kind === "denied") {
       throw new LoginRefusal(LoginStatus.authorizationFailure, `${initiatorName} may not use ${targetName}`);
     }
+    const redirect = identity.tsih === 0 ? target.redirection() : undefined;
+    if (redirect !== undefined && target.redirect?.isAfterAuthentication !== true) throw redirect;
     const chap = decision.kind === "chap" ? lookupOf(decision.credentials) : undefined;
-    return { chap, ...(target.alias === undefined ? {} : { targetAlias: target.alias }) };
+    return {
+      chap,
+      ...(target.alias === undefined ? {} : { targetAlias: target.alias }),
+      ...(redirect === undefined ? {} : { redirect }),
+      ...(identity.tsih === 0 ? {} : { joined: this.#registry.joinable(names, identity, portalGroupTag).parameters }),
+    };
   }
 
   /** Discovery needs no proof, but an initiator that insists on CHAP may use any pair it has for one of our targets. */
@@ -244,60 +319,9 @@ class EmbeddedTargetServer implements TargetServer {
     };
   }
 
-  async #admit(grant: LoginGrant, connection: TargetConnection): Promise<AdmittedSession> {
+  async #admit(grant: LoginGrant, connection: TargetConnection, portalGroupTag: number): Promise<AdmittedSession> {
     if (grant.targetName === undefined) return this.#admitDiscovery(grant, connection);
-    const target = this.#targets.get(grant.targetName);
-    if (target === undefined) {
-      throw new LoginRefusal(
-        LoginStatus.targetRemoved,
-        `${grant.targetName} was removed while its login was under way`,
-      );
-    }
-    const existing = target.sessionOf(grant.initiatorName, grant.isid);
-    if (grant.tsih !== 0) {
-      const isKnown = existing?.tsih === grant.tsih;
-      throw isKnown
-        ? new LoginRefusal(LoginStatus.tooManyConnections, "a session here has one connection")
-        : new LoginRefusal(LoginStatus.sessionDoesNotExist, `there is no session with TSIH ${grant.tsih}`);
-    }
-    // §6.3.5: the old session's tasks end before the new one is answered.
-    await existing?.drop("the initiator logged in again with the same ISID");
-    const decision = target.decide(grant.initiatorName);
-    if (this.#targets.get(grant.targetName) !== target || decision.kind === "denied") {
-      throw new LoginRefusal(
-        LoginStatus.targetRemoved,
-        `${grant.targetName} was withdrawn while its login was under way`,
-      );
-    }
-    if (this.#sessions.size >= this.#limits.maxSessions) {
-      throw new LoginRefusal(LoginStatus.outOfResources, `there are ${this.#sessions.size} sessions already`);
-    }
-    return this.#createSession(grant, target, connection);
-  }
-
-  #createSession(grant: LoginGrant, target: TargetRuntime, connection: TargetConnection): AdmittedSession {
-    const tsih = this.#takeTsih();
-    const session = new TargetSession(
-      { grant, tsih, portalGroupTag: PORTAL_GROUP_TAG, queueDepth: this.#limits.queueDepth },
-      {
-        connection,
-        deviceServer: target.deviceServer,
-        pool: this.#pool,
-        logger: this.#deps.logger,
-        scope: target,
-        sendTargets: (value) => this.#sendTargets(grant, connection, value === "" ? target.name : value),
-      },
-    );
-    this.#sessions.set(tsih, { session, target });
-    target.join(session);
-    void session.ended.then(() => this.#sessions.delete(tsih));
-    return {
-      tsih,
-      begin: () => {
-        connection.enterFullFeature(session, grant.parameters);
-        if (!connection.isOpen) session.onClosed();
-      },
-    };
+    return this.#registry.admit(grant, connection, portalGroupTag);
   }
 
   #admitDiscovery(grant: LoginGrant, connection: TargetConnection): AdmittedSession {
@@ -305,30 +329,29 @@ class EmbeddedTargetServer implements TargetServer {
       { grant, queueDepth: this.#limits.queueDepth },
       {
         connection,
-        sendTargets: (value) => this.#sendTargets(grant, connection, value),
+        sendTargets: (value) => this.#sendTargets(grant.initiatorName, connection, value, true),
         onClosed: () => undefined,
       },
     );
-    return { tsih: this.#takeTsih(), begin: () => connection.enterFullFeature(session, grant.parameters) };
+    return { tsih: this.#registry.takeTsih(), begin: () => connection.enterFullFeature(session, grant.parameters) };
   }
 
   /** Only what the initiator may use is listed; `All` belongs to discovery sessions (Appendix C). */
-  #sendTargets(grant: LoginGrant, connection: TargetConnection, value: string): [string, string][] {
+  #sendTargets(
+    initiatorName: string,
+    connection: TargetConnection,
+    value: string,
+    isDiscovery: boolean,
+  ): [string, string][] {
     const wanted = value.toLowerCase();
-    const isAll = wanted === "all" && grant.sessionType === "Discovery";
+    const isAll = wanted === "all" && isDiscovery;
     const targets = [...this.#targets.values()].filter((target) => {
       const isWanted = isAll || target.name === wanted;
-      return isWanted && target.decide(grant.initiatorName).kind !== "denied";
+      return isWanted && target.decide(initiatorName).kind !== "denied";
     });
     const reachedHost = hostOf(connection.localAddress);
-    return sendTargetsAnswer({ targets, portals: this.portals, reachedHost, portalGroupTag: PORTAL_GROUP_TAG });
-  }
-
-  #takeTsih(): number {
-    do {
-      this.#nextTsih = this.#nextTsih >= 0xffff ? 1 : this.#nextTsih + 1;
-    } while (this.#sessions.has(this.#nextTsih));
-    return this.#nextTsih;
+    const portals = this.#sockets.map(({ portal }) => portal);
+    return sendTargetsAnswer({ targets, portals, reachedHost });
   }
 
   #schedulePings(): void {
@@ -342,8 +365,10 @@ class EmbeddedTargetServer implements TargetServer {
         const message = `${connection.remoteAddress} did not answer for ${Math.round(silentMs / 1000)} s`;
         connection.destroy(new TargetError("TARGET_PEER_TIMEOUT", message));
       }
-      for (const { session } of this.#sessions.values()) {
-        if (nowMs - session.connection.lastReceivedMs > pingIntervalMs) session.ping();
+      for (const { session } of this.#registry.all()) {
+        for (const slot of session.slots) {
+          if (nowMs - slot.connection.lastReceivedMs > pingIntervalMs) slot.ping();
+        }
       }
       this.#schedulePings();
     });

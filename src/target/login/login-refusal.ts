@@ -3,6 +3,8 @@ import { TargetError } from "../errors.js";
 /** RFC 7143 §11.13.5: class in the upper byte, detail in the lower. */
 export const LoginStatus = {
   success: 0x0000,
+  movedTemporarily: 0x0101,
+  movedPermanently: 0x0102,
   initiatorError: 0x0200,
   authenticationFailure: 0x0201,
   authorizationFailure: 0x0202,
@@ -24,9 +26,12 @@ export type LoginStatus = (typeof LoginStatus)[keyof typeof LoginStatus];
 /** A login that is refused: the status goes to the initiator, the message into the log. */
 export class LoginRefusal extends TargetError {
   readonly status: LoginStatus;
+  /** Goes with the status: where a target has moved to. */
+  readonly text: readonly (readonly [string, string])[];
 
-  constructor(status: LoginStatus, message: string) {
+  constructor(status: LoginStatus, message: string, text: readonly (readonly [string, string])[] = []) {
     super("TARGET_PEER_PROTOCOL", message, { details: { status: `0x${status.toString(16).padStart(4, "0")}` } });
     this.status = status;
+    this.text = text;
   }
 }

@@ -1,7 +1,7 @@
 import { MAX_LOGIN_EXCHANGES, MAX_TEXT_NEGOTIATION_BYTES } from "../../base/limits.js";
 import type { Random } from "../../base/random.js";
 import { NegotiationError, Negotiator, type OperationalPreferences, type SessionType } from "../../login/negotiate.js";
-import type { NegotiatedParameters } from "../../login/parameters.js";
+import { DEFAULT_PARAMETERS, type NegotiatedParameters } from "../../login/parameters.js";
 import { LoginStage } from "../../wire/constants.js";
 import { ProtocolError } from "../../wire/errors.js";
 import { NO_DATA } from "../../wire/header.js";
@@ -23,10 +23,29 @@ export interface LoginAdmission {
   /** For `AuthMethod=CHAP` alone where None would do: discovery of targets that have CHAP. */
   readonly optionalChap?: CredentialLookup;
   readonly targetAlias?: string;
+  /** The session that the connection joins: its values hold (RFC 7143 §6.3.1). */
+  readonly joined?: NegotiatedParameters;
+  /** The login ends with this once the initiator has proved itself. */
+  readonly redirect?: LoginRefusal;
 }
 
 /** Who may come in: asked once, as soon as the names are known. Throws LoginRefusal. */
-export type LoginGatekeeper = (names: LoginNames) => LoginAdmission;
+export type LoginGatekeeper = (names: LoginNames, identity: LoginIdentity) => LoginAdmission;
+
+/** Which session and connection a login is for. */
+export interface LoginIdentity {
+  /** Six bytes. */
+  readonly isid: Buffer;
+  /** 0 for a new session. */
+  readonly tsih: number;
+  readonly cid: number;
+}
+
+/** The command window of a session, for the responses to a connection that joins it. */
+export interface WindowNumbers {
+  readonly expCmdSn: number;
+  readonly maxCmdSn: number;
+}
 
 export interface LoginNames {
   readonly initiatorName: string;
@@ -40,17 +59,14 @@ export interface TargetLoginOptions {
   readonly initialStatSn: number;
   readonly queueDepth: number;
   readonly gatekeeper: LoginGatekeeper;
+  /** The window of the session with this TSIH; undefined for 0 and for a session that is not there. */
+  readonly windowOf: (tsih: number) => WindowNumbers | undefined;
 }
 
 /** What a finished login agreed on; the server turns it into a session and a TSIH. */
-export interface LoginGrant extends LoginNames {
+export interface LoginGrant extends LoginNames, LoginIdentity {
   readonly sessionType: SessionType;
   readonly parameters: NegotiatedParameters;
-  /** Six bytes, the grant's own. */
-  readonly isid: Buffer;
-  /** What the initiator sent: 0 for a new session. */
-  readonly tsih: number;
-  readonly cid: number;
   readonly expCmdSn: number;
   readonly initiatorAlias: string | undefined;
 }
@@ -115,7 +131,7 @@ export class TargetLogin {
   /** The response that ends the login with a status. */
   refuse(refusal: LoginRefusal): TargetLoginStep {
     const response = {
-      ...this.#response(undefined, NO_DATA),
+      ...this.#response(undefined, encodeTextKeys(refusal.text)),
       statusClass: refusal.status >>> 8,
       statusDetail: refusal.status & 0xff,
     };
@@ -202,7 +218,11 @@ export class TargetLogin {
 
   #sendLast(): TargetLoginStep {
     const nextStage = this.#unsentNextStage;
-    if (nextStage === LoginStage.fullFeature) return { kind: "granted", grant: this.#grant() };
+    if (nextStage === LoginStage.fullFeature) {
+      const redirect = this.#identity?.admission.redirect;
+      if (redirect !== undefined) throw redirect;
+      return { kind: "granted", grant: this.#grant() };
+    }
     const response = this.#response(nextStage, this.#takeUnsent());
     if (nextStage !== undefined) this.#stage = nextStage;
     return { kind: "respond", response };
@@ -225,9 +245,18 @@ export class TargetLogin {
     const targetName = sessionType === "Normal" ? keys.get("TargetName")?.toLowerCase() : undefined;
     if (sessionType === "Normal" && targetName === undefined) throw missing("TargetName");
     const names = { initiatorName, targetName };
-    const admission = this.#options.gatekeeper(names);
+    const first = this.#first;
+    if (first === undefined) throw invalid("the login has no first request");
+    const admission = this.#options.gatekeeper(names, first);
     const { preferences } = this.#options;
-    const negotiator = new Negotiator({ role: "target", sessionType, isLeading: true, preferences });
+    const { joined } = admission;
+    const negotiator = new Negotiator({
+      role: "target",
+      sessionType,
+      isLeading: joined === undefined,
+      preferences,
+      ...(joined === undefined ? {} : { current: newConnectionOf(joined) }),
+    });
     return { ...names, sessionType, admission, negotiator };
   }
 
@@ -288,11 +317,17 @@ export class TargetLogin {
     };
   }
 
+  /** §11.13.4: of the session that is joined, or the window a new one begins with. */
+  #numbers(cmdSn: number): WindowNumbers {
+    const joined = this.#options.windowOf(this.#first?.tsih ?? 0);
+    return joined ?? { expCmdSn: cmdSn, maxCmdSn: (cmdSn + this.#options.queueDepth - 1) >>> 0 };
+  }
+
   #response(nextStage: LoginStage | undefined, data: Buffer): LoginResponsePdu {
     const request = this.#last ?? this.#first;
     const statSn = this.#statSn;
     this.#statSn = (statSn + 1) >>> 0;
-    const expCmdSn = request?.cmdSn ?? 0;
+    const { expCmdSn, maxCmdSn } = this.#numbers(request?.cmdSn ?? 0);
     return {
       type: "login-response",
       isTransit: nextStage !== undefined,
@@ -306,12 +341,29 @@ export class TargetLogin {
       initiatorTaskTag: request?.initiatorTaskTag ?? 0,
       statSn,
       expCmdSn,
-      maxCmdSn: (expCmdSn + this.#options.queueDepth - 1) >>> 0,
+      maxCmdSn,
       statusClass: 0,
       statusDetail: 0,
       data,
     };
   }
+}
+
+/** Digests and segment lengths are each connection's own, and begin with the RFC's defaults (§13). */
+function newConnectionOf(session: NegotiatedParameters): NegotiatedParameters {
+  const {
+    headerDigest,
+    dataDigest,
+    initiatorMaxRecvDataSegmentLength: initiatorBytes,
+    targetMaxRecvDataSegmentLength: targetBytes,
+  } = DEFAULT_PARAMETERS;
+  return {
+    ...session,
+    headerDigest,
+    dataDigest,
+    initiatorMaxRecvDataSegmentLength: initiatorBytes,
+    targetMaxRecvDataSegmentLength: targetBytes,
+  };
 }
 
 function isSecurityKey(key: string): boolean {

@@ -9,6 +9,8 @@ export interface Nexus {
   readonly isid: Buffer;
   /** The target port met: our portal groups are numbered from 1, and one is one target port. */
   readonly relativePortId: number;
+  /** What the session agreed on (RFC 7144 §7.1.1). Absent for a nexus that is known by name only. */
+  readonly iscsiProtocolLevel?: number;
 }
 
 /** The initiator port name of RFC 7143 §4.2.7.1 (also the TransportID's text, SPC-5 §7.6.4.6). */

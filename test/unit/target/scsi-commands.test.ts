@@ -15,8 +15,8 @@ describe("INQUIRY", () => {
     // Type 0; not removable; SPC-4; format 2 with HISUP; 91 bytes follow; TPGS 01b and 3PC; CMDQUE.
     expect(data.subarray(0, 8).toString("hex")).toBe("000006125b180002");
     expect(data.toString("latin1", 8, 36)).toBe("HAWSER  memory          1   ");
-    // SAM-5, SPC-4, SBC-3, iSCSI.
-    expect(data.subarray(58, 66).toString("hex")).toBe("00a0046004c00960");
+    // SAM-5, SPC-4, SBC-3, iSCSI with the default iSCSIProtocolLevel 1 (RFC 7144 §4.2).
+    expect(data.subarray(58, 66).toString("hex")).toBe("00a0046004c00961");
     expect([data.length, residual]).toEqual([96, -159]);
   });
 

@@ -165,7 +165,6 @@ test("SendTargets lists a wildcard portal under the address that was reached, on
       { host: "192.0.2.7", port: 3261 },
     ],
     reachedHost: "2001:db8::1",
-    portalGroupTag: 1,
   });
   expect(answer).toEqual([
     ["TargetName", "iqn.a"],
@@ -179,7 +178,6 @@ test("SendTargets lists an IPv4 address as one, even when a socket for both fami
     targets: [{ name: "iqn.a" }],
     portals: [{ host: "::", port: 3260 }],
     reachedHost: "::ffff:192.0.2.7",
-    portalGroupTag: 1,
   });
   expect(answer).toEqual([
     ["TargetName", "iqn.a"],

@@ -75,7 +75,7 @@ describe("task management", () => {
     const peer = await ready({ iSCSIProtocolLevel: "2", InitialR2T: "Yes", ImmediateData: "No" });
     const command = peer.command(WRITE_8, { isWrite: true, expectedDataTransferLength: 4096 });
     await peer.send(command);
-    peer.next("ready-to-transfer");
+    const { targetTransferTag } = peer.next("ready-to-transfer");
     const ask = async (changes: Partial<TaskManagementRequestPdu>): Promise<number> => {
       await peer.send(management(peer, changes));
       return peer.next("task-management-response").response;
@@ -84,10 +84,39 @@ describe("task management", () => {
     expect(await ask({ function: 9, referencedTaskTag: 0x4444 })).toBe(0);
     expect(await ask({ function: 10 })).toBe(7);
     expect(await ask({ function: 12 })).toBe(0);
-    expect(await ask({ function: 11 })).toBe(0);
+    // ABORT TASK SET waits for the data that was asked for (RFC 7143 §4.2.3.3).
+    await peer.send(management(peer, { function: 2 }));
+    expect(peer.received).toEqual([]);
+    await peer.send(dataOut(command.initiatorTaskTag, { targetTransferTag, data: Buffer.alloc(4096, 5) }));
+    expect(peer.next("task-management-response").response).toBe(0);
     expect(await ask({ function: 10 })).toBe(0);
-    await peer.send(management(peer, { function: 12 }));
-    expect(peer.next("task-management-response")).toMatchObject({ response: 7, additionalResponse: 0x06_2907 });
+  });
+
+  test("ABORT TASK SET waits only so long for data that does not come (RFC 7143 §4.2.3.3)", async () => {
+    const world = new TargetWorld();
+    const peer = await ready({ InitialR2T: "Yes", ImmediateData: "No" }, world);
+    await peer.send(peer.command(WRITE_8, { isWrite: true, expectedDataTransferLength: 4096 }));
+    peer.next("ready-to-transfer");
+    await peer.send(management(peer, { function: 2 }));
+    await world.clock.advance(2_999);
+    expect(peer.received).toEqual([]);
+    await world.clock.advance(1);
+    expect(peer.next("task-management-response").response).toBe(0);
+  });
+
+  test("I_T NEXUS RESET ends the session, and the next one learns of the loss (RFC 7144 §6.3)", async () => {
+    const world = new TargetWorld();
+    const keys = { iSCSIProtocolLevel: "2", InitialR2T: "Yes", ImmediateData: "No" };
+    const peer = await ready(keys, world);
+    await peer.send(peer.command(WRITE_8, { isWrite: true, expectedDataTransferLength: 4096 }));
+    peer.next("ready-to-transfer");
+    await peer.send(management(peer, { function: 11 }));
+    expect(peer.next("task-management-response").response).toBe(0);
+    expect(peer.next("async-message")).toMatchObject({ asyncEvent: 3, parameter3: 0 });
+    expect([peer.stream.closed, world.server.sessions().length]).toEqual(["ended", 0]);
+    const again = await world.login({ keys });
+    await again.send(management(again, { function: 12 }));
+    expect(again.next("task-management-response")).toMatchObject({ response: 7, additionalResponse: 0x06_2907 });
   });
 
   test("COLD RESET ends every session of the target", async () => {

@@ -10,7 +10,10 @@ import { MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME_BLOCKS } from "./thin-commands.js
 const VENDOR = "HAWSER";
 
 /** SAM-5, SPC-4, SBC-3, iSCSI: the version descriptors of SPC-5 Table 142. */
-const VERSION_DESCRIPTORS = [0x00a0, 0x0460, 0x04c0, 0x0960];
+const VERSION_DESCRIPTORS = [0x00a0, 0x0460, 0x04c0];
+
+/** RFC 7144 §4.2: the descriptor of iSCSI is this one and the negotiated iSCSIProtocolLevel. */
+const ISCSI_VERSION_DESCRIPTOR = 0x0960;
 
 /** ASCII, left-aligned, blank-padded, unprintable characters replaced (SPC-5 §4.3.1). */
 export function ascii(text: string, lengthBytes: number): Buffer {
@@ -19,7 +22,7 @@ export function ascii(text: string, lengthBytes: number): Buffer {
 }
 
 /** Standard INQUIRY data, SPC-5 §6.6.2. */
-export function standardInquiry(unit: LogicalUnit): Buffer {
+export function standardInquiry(unit: LogicalUnit, nexus: Nexus): Buffer {
   const { identity } = unit.info;
   const data = Buffer.alloc(96);
   data[2] = 0x06;
@@ -30,7 +33,8 @@ export function standardInquiry(unit: LogicalUnit): Buffer {
   ascii(identity.vendor === "" ? VENDOR : identity.vendor, 8).copy(data, 8);
   ascii(identity.product === "" ? "VOLUME" : identity.product, 16).copy(data, 16);
   ascii(identity.revision === "" ? "1" : identity.revision, 4).copy(data, 32);
-  VERSION_DESCRIPTORS.forEach((version, index) => data.writeUInt16BE(version, 58 + 2 * index));
+  const versions = [...VERSION_DESCRIPTORS, ISCSI_VERSION_DESCRIPTOR + (nexus.iscsiProtocolLevel ?? 0)];
+  versions.forEach((version, index) => data.writeUInt16BE(version, 58 + 2 * index));
   return data;
 }
 
@@ -159,7 +163,10 @@ function executeInquiry(command: ScsiCommand): Buffer {
   const hasVpd = (byteAt(cdb, 1) & 1) !== 0;
   if ((byteAt(cdb, 1) & 2) !== 0) throw invalidCdbField(1, 1);
   if (!hasVpd && page !== 0) throw invalidCdbField(2);
-  return command.cut(hasVpd ? vpdPage(command, page) : standardInquiry(command.unit), cdb.readUInt16BE(3));
+  return command.cut(
+    hasVpd ? vpdPage(command, page) : standardInquiry(command.unit, command.nexus),
+    cdb.readUInt16BE(3),
+  );
 }
 
 /** SPC-5 §6.6. */
