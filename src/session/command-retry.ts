@@ -25,7 +25,7 @@ export class CommandRetry {
     const record = dispatcher.due;
     if (record === undefined || nowMs - record.sentMs < timers.commandRetryMs) return;
     const { connection } = record;
-    if (connection === undefined || connection.channel.isOver || record.isAborting) return;
+    if (connection === undefined || connection.channel.isOver || connection.isLoggingOut || record.isAborting) return;
     if (connection.parameters.errorRecoveryLevel === 0) return;
     this.#isAsking = true;
     void this.#retry(record, connection).finally(() => (this.#isAsking = false));

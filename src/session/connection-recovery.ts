@@ -20,6 +20,8 @@ interface Lost {
   readonly connection: Connection;
   /** Time2Wait is over then; nothing about this connection is said before (RFC 7143 §7.5). */
   readonly notBeforeMs: number;
+  /** Its tasks can be reassigned (ErrorRecoveryLevel 2). */
+  readonly isKept: boolean;
   /** The target knows that the connection is gone, and has let go of its tasks. */
   isLoggedOut: boolean;
 }
@@ -62,15 +64,15 @@ export class ConnectionRecovery {
     return this.#lost.some(({ connection }) => connection.connectionId === connectionId);
   }
 
-  /** A connection was lost; `waitMs` is what its target wants us to wait. */
-  add(connection: Connection, waitMs: number): void {
+  /** A connection was lost. `waitMs`: what its target wants us to wait; `isKept`: it keeps the tasks meanwhile. */
+  add(connection: Connection, { waitMs, isKept }: { readonly waitMs: number; readonly isKept: boolean }): void {
     const { clock } = this.#host.context.dependencies;
     const notBeforeMs = clock.nowMs() + waitMs;
     this.#losses += 1;
     const known = this.#lost.find((lost) => lost.connection.connectionId === connection.connectionId);
     this.#lost = [
       ...this.#lost.filter((lost) => lost !== known),
-      { connection, notBeforeMs, isLoggedOut: connection.isLoggedOut },
+      { connection, notBeforeMs, isKept, isLoggedOut: connection.isLoggedOut },
     ];
     // A connection that stood for a lost one had taken over its place, and maybe not yet its tasks.
     if (known !== undefined) this.#adoptTasks(known.connection, connection);
@@ -126,19 +128,16 @@ export class ConnectionRecovery {
     const { clock, logger } = context.dependencies;
     const { connection } = lost;
     await sleep(clock, Math.max(0, lost.notBeforeMs - clock.nowMs()), signal);
-    const level = connection.parameters.errorRecoveryLevel;
     if (!lost.isLoggedOut) {
       const over = context.connections.first;
       if (over === undefined) return;
-      const reason = level === 2 ? LogoutReason.recovery : LogoutReason.closeConnection;
+      const reason = lost.isKept ? LogoutReason.recovery : LogoutReason.closeConnection;
       const answer = await this.#logOut(connection, over, reason);
       lost.isLoggedOut = true;
       if (answer !== undefined && answer.time2Wait > 0) await sleep(clock, answer.time2Wait * 1000, signal);
     }
     signal.throwIfAborted();
-    // An orderly logout has ended the tasks at any level (§7.6).
-    const isKept = level === 2 && !connection.isLoggedOut;
-    const moved = await this.#moveTasks(connection, isKept, signal);
+    const moved = await this.#moveTasks(connection, lost.isKept, signal);
     if (moved === undefined) return;
     this.#lost = this.#lost.filter((other) => other !== lost);
     context.counters.connectionRecoveries += 1;

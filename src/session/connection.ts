@@ -39,6 +39,8 @@ export class Connection implements ChannelUser, PolicyCandidate {
   isJoining = false;
   /** No new commands: it is being closed in order. */
   isDraining = false;
+  /** Its logout has been sent: nothing may follow (RFC 7143 §11.14). */
+  isLoggingOut = false;
   /** Logged out in order: the target has ended what it had of its tasks. */
   isLoggedOut = false;
   readonly #window: CommandWindow;

@@ -201,7 +201,9 @@ export class TaskDispatcher {
   /** Moves the coarse clock and gives the tasks whose time is over. */
   sweep(nowMs: number): TaskRecord[] {
     this.#coarseNowMs = nowMs;
-    if (this.#gate !== "open" || this.#table.size > 0 || this.#waiting.length === 0) this.#idleSinceMs = undefined;
+    const queue = this.#gate === "open" ? this.#waiting : this.#probes;
+    const isIdle = this.#gate !== "shut" && this.#table.size === 0 && queue.length > 0;
+    if (!isIdle) this.#idleSinceMs = undefined;
     else this.#idleSinceMs ??= nowMs;
     if (this.#table.size === 0) return [];
     return this.#table

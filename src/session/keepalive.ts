@@ -42,7 +42,8 @@ export class Keepalive {
   /** Called at every sweep, for each connection. Any byte from the target counts as life. */
   check(connection: Connection, nowMs: number): void {
     const { timers } = this.#context;
-    if (timers.nopIntervalMs === 0) return;
+    // The logout has a time of its own.
+    if (timers.nopIntervalMs === 0 || connection.isLoggingOut) return;
     const { receivedBytes } = connection.channel;
     const known = this.#known.get(connection);
     if (known?.receivedBytes !== receivedBytes) {

@@ -4,7 +4,7 @@ import { LogoutReason } from "../wire/constants.js";
 import type { LogoutResponsePdu } from "../wire/pdu.js";
 import { SessionError, protocolError } from "./errors.js";
 import type { Connection } from "./connection.js";
-import { type SessionContext, request } from "./session-context.js";
+import { type AnnouncedTimes, type SessionContext, request } from "./session-context.js";
 
 const DRAIN_STEP_MS = 20;
 const MAX_DRAIN_MS = 10_000;
@@ -28,7 +28,7 @@ export interface LogoutOptions {
 export async function logOut(context: SessionContext, options: LogoutOptions): Promise<LogoutResponsePdu> {
   const { logoutTimeoutMs: timeoutMs } = context.timers;
   const { reason, of, over = of } = options;
-  const answer = await request(context, { what: "Logout", timeoutMs, connection: over }, (numbers) => ({
+  const sent = request(context, { what: "Logout", timeoutMs, connection: over }, (numbers) => ({
     type: "logout-request",
     isImmediate: true,
     reason,
@@ -38,6 +38,9 @@ export async function logOut(context: SessionContext, options: LogoutOptions): P
     // §11.14.4: that of the connection to be closed.
     expStatSn: over === of ? numbers.expStatSn : of.expStatSn,
   }));
+  // §11.14: nothing may follow it on the connection that closes.
+  if (over === of || reason === LogoutReason.closeSession) of.isLoggingOut = true;
+  const answer = await sent;
   if (answer.type !== "logout-response") throw protocolError("§11.15", `${answer.type} in answer to a Logout Request`);
   if (answer.response !== 0) {
     throw new SessionError(
@@ -65,12 +68,13 @@ export async function logOutOnRequest(
     await sleep(clock, DRAIN_STEP_MS);
   }
   if (!isLeaving(context, connection)) return;
-  let delayMs = context.timers.asyncLogoutPauseMs;
+  let announced: AnnouncedTimes | undefined;
   try {
     const isLast = context.connections.size === 1;
     const reason = isLast ? LogoutReason.closeSession : LogoutReason.closeConnection;
     const answer = await logOut(context, { reason, of: connection });
-    delayMs = Math.max(delayMs, answer.time2Wait * 1000);
+    const waitMs = Math.max(context.timers.asyncLogoutPauseMs, answer.time2Wait * 1000);
+    announced = { waitMs, retainMs: answer.time2Retain * 1000 };
     connection.isLoggedOut = true;
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
@@ -80,7 +84,7 @@ export async function logOutOnRequest(
   context.dropConnection(
     connection,
     new SessionError("SESSION_CONNECTION_LOST", "logged out because the target asked for it", { retry: "same-path" }),
-    delayMs,
+    announced,
   );
 }
 

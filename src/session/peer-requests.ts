@@ -4,7 +4,7 @@ import { AsyncEvent, BHS_BYTES, Opcode, RESERVED_TAG, RejectReason, SnackType } 
 import type { AsyncMessagePdu, RejectPdu } from "../wire/pdu.js";
 import type { Connection } from "./connection.js";
 import { SessionError, protocolError } from "./errors.js";
-import type { SessionContext } from "./session-context.js";
+import type { AnnouncedTimes, SessionContext } from "./session-context.js";
 
 const MS_PER_SECOND = 1000;
 const NO_DATA = Buffer.alloc(0);
@@ -31,10 +31,10 @@ export function handleAsyncMessage(context: SessionContext, connection: Connecti
     case AsyncEvent.connectionWillDrop:
       // Of another connection it may come late, when that one stands again: its own end will tell.
       if (pdu.parameter1 !== connection.connectionId) return;
-      context.dropConnection(connection, announced(), pauseMs(context, pdu));
+      context.dropConnection(connection, announced(), timesOf(context, pdu));
       return;
     case AsyncEvent.allConnectionsWillDrop:
-      context.drop(announced(), pauseMs(context, pdu));
+      context.drop(announced(), timesOf(context, pdu));
       return;
     case AsyncEvent.renegotiate:
       renegotiate(context, connection);
@@ -53,9 +53,10 @@ function announced(): SessionError {
   });
 }
 
-/** Parameter2 is the time to wait before we may come back. */
-function pauseMs({ timers }: SessionContext, pdu: AsyncMessagePdu): number {
-  return Math.max(pdu.parameter2 * MS_PER_SECOND, timers.asyncLogoutPauseMs);
+/** Parameter2 is the time to wait before we may come back, Parameter3 how long after that our tasks are kept. */
+function timesOf({ timers }: SessionContext, pdu: AsyncMessagePdu): AnnouncedTimes {
+  const waitMs = Math.max(pdu.parameter2 * MS_PER_SECOND, timers.asyncLogoutPauseMs);
+  return { waitMs, retainMs: pdu.parameter3 * MS_PER_SECOND };
 }
 
 /** An empty negotiation says that what we have is fine with us; failing it the target will drop the connection. */

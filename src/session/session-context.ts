@@ -10,6 +10,14 @@ import type { RecoveryCounters, SessionEvent } from "./session-events.js";
 import type { SessionState } from "./session-state.js";
 import type { SessionDependencies, SessionTimers } from "./session-options.js";
 
+/** What the target said before a connection went; it replaces the negotiated defaults then (RFC 7143 §7.5.2). */
+export interface AnnouncedTimes {
+  /** Time2Wait. */
+  readonly waitMs: number;
+  /** Time2Retain after that. */
+  readonly retainMs: number;
+}
+
 /** What the parts of a session share. */
 export interface SessionContext {
   readonly timers: SessionTimers;
@@ -23,10 +31,10 @@ export interface SessionContext {
   /** What requests of the session as a whole go over, if there is one. */
   readonly connection: Connection | undefined;
   emit(event: SessionEvent): void;
-  /** Gives all connections up; the session begins anew, not before `delayMs` from now. */
-  drop(reason: AppError, delayMs?: number): void;
+  /** Gives all connections up; the session begins anew. */
+  drop(reason: AppError, announced?: AnnouncedTimes): void;
   /** Gives one connection up; what becomes of its tasks depends on the recovery level. */
-  dropConnection(connection: Connection, reason: AppError, delayMs?: number): void;
+  dropConnection(connection: Connection, reason: AppError, announced?: AnnouncedTimes): void;
   /** One text negotiation, when it is its turn. */
   text(pairs: readonly (readonly [string, string])[], connection?: Connection): Promise<[string, string][]>;
   /** The target wants us to log this connection out within `timeLimitMs` and to come back. */
@@ -58,7 +66,9 @@ export function request(
 ): Promise<TargetPdu> {
   const { controls } = context;
   const { what, timeoutMs, connection = context.connection } = options;
-  if (connection === undefined || connection.channel.isOver) return Promise.reject(notConnected(what));
+  if (connection === undefined || connection.channel.isOver || connection.isLoggingOut) {
+    return Promise.reject(notConnected(what));
+  }
   const tag = options.tag ?? controls.allocateTag();
   return controls.run(connection, { what, timeoutMs, tag }, (cmdSn, expStatSn) => build({ tag, cmdSn, expStatSn }));
 }

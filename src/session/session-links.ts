@@ -12,7 +12,7 @@ import type { ConnectionSet } from "./connection-set.js";
 import { SessionError, taskLost } from "./errors.js";
 import { logOut, logOutOnRequest } from "./logout.js";
 import type { ReinstatementGuard } from "./reinstatement-guard.js";
-import type { SessionContext } from "./session-context.js";
+import type { AnnouncedTimes, SessionContext } from "./session-context.js";
 import type { LoggedIn } from "./session-login.js";
 import type { ConnectionPlan, SessionDependencies, SessionOptions } from "./session-options.js";
 import { SessionReturn } from "./session-return.js";
@@ -58,14 +58,14 @@ export class SessionLinks {
           return host.options;
         },
         guards: host.guards,
-        owner: { ...host.owner, onLost: (connection, reason) => this.#onLost(connection, reason, 0) },
+        owner: { ...host.owner, onLost: (connection, reason) => this.#onLost(connection, reason) },
       },
       dependencies,
     );
     this.#keeper = this.#createKeeper();
     this.#connectionRecovery = new ConnectionRecovery({
       context,
-      giveUp: (reason) => this.drop(reason, 0),
+      giveUp: (reason) => this.drop(reason),
       onRecovered: () => this.#keeper.fill(),
     });
     const parts = {
@@ -118,7 +118,7 @@ export class SessionLinks {
     }
     this.#keeper.forget(connectionId);
     await logOut(context, { reason: LogoutReason.closeConnection, of: connection }).catch((error: unknown) => {
-      this.dropConnection(connection, closed(error), 0);
+      this.dropConnection(connection, closed(error));
       throw error;
     });
     const { portal } = connection;
@@ -158,7 +158,7 @@ export class SessionLinks {
   }
 
   /** Gives all connections up; the session begins anew. */
-  drop(reason: AppError, delayMs: number): void {
+  drop(reason: AppError, announced?: AnnouncedTimes): void {
     const { connections, context, machine } = this.#host;
     const lost = connections.all();
     if (lost.length === 0) {
@@ -169,11 +169,11 @@ export class SessionLinks {
     for (const connection of lost) context.controls.failAll(connection, reason);
     if (machine.state === "connecting") return;
     if (this.#isFinal) this.#host.close(reason);
-    else this.#return.begin(lost[0], reason, delayMs, false);
+    else this.#return.begin({ connection: lost[0], reason, waitMs: waitMsOf(lost[0], announced), retainMs: 0 });
   }
 
-  dropConnection(connection: Connection, reason: AppError, delayMs: number): void {
-    this.#onLost(connection, reason, delayMs);
+  dropConnection(connection: Connection, reason: AppError, announced?: AnnouncedTimes): void {
+    this.#onLost(connection, reason, announced);
     connection.drop(reason);
   }
 
@@ -192,7 +192,7 @@ export class SessionLinks {
     connections.remove(connection);
     context.controls.failAll(connection, error);
     if (context.dispatcher.tasksOf(connection).length > 0) {
-      this.#connectionRecovery.add(connection, 0);
+      this.#connectionRecovery.add(connection, { waitMs: 0, isKept: false });
       this.#connectionRecovery.start();
     }
     connection.drop(error);
@@ -207,7 +207,7 @@ export class SessionLinks {
     }
   }
 
-  #onLost(connection: Connection, reason: AppError, delayMs: number): void {
+  #onLost(connection: Connection, reason: AppError, announced?: AnnouncedTimes): void {
     const { connections, context, machine } = this.#host;
     const { dispatcher } = context;
     const wasMember = connections.remove(connection);
@@ -224,12 +224,13 @@ export class SessionLinks {
       return;
     }
     for (const record of tasks) record.isAborting = false;
-    const { errorRecoveryLevel, defaultTime2Wait, defaultTime2Retain } = connection.parameters;
-    const waitMs = Math.max(delayMs, defaultTime2Wait * 1000);
+    const { errorRecoveryLevel, defaultTime2Retain } = connection.parameters;
+    const waitMs = waitMsOf(connection, announced);
+    const retainMs = announced?.retainMs ?? defaultTime2Retain * 1000;
     // §7.7: a peer that makes format errors is not trusted with what it remembers.
     const isTrusted = reason.code !== "SESSION_PROTOCOL" && machine.state === "ready";
     const hasOthers = connections.size > 0;
-    const isRetained = errorRecoveryLevel === 2 && defaultTime2Retain > 0 && !connection.isLoggedOut;
+    const isRetained = errorRecoveryLevel === 2 && retainMs > 0 && !connection.isLoggedOut;
     const isRecovering = isTrusted && (hasOthers || isRetained);
     if (hasOthers) {
       const { connectionId: cid, portal } = connection;
@@ -241,7 +242,8 @@ export class SessionLinks {
         reason: reason.message,
       });
     }
-    if (isRecovering || this.#return.isRetained) this.#connectionRecovery.add(connection, waitMs);
+    if (isRecovering || this.#return.isRetained)
+      this.#connectionRecovery.add(connection, { waitMs, isKept: isRetained });
     if (isRecovering && hasOthers) {
       this.#connectionRecovery.start();
       return;
@@ -249,7 +251,8 @@ export class SessionLinks {
     const others = connections.all();
     connections.dropAll(reason);
     for (const other of others) context.controls.failAll(other, reason);
-    this.#return.begin(connection, reason, waitMs, isRecovering || this.#return.isRetained);
+    const isKept = isRecovering || this.#return.isRetained;
+    this.#return.begin({ connection, reason, waitMs, retainMs: isKept ? Math.max(1, retainMs) : 0 });
   }
 
   #createKeeper(): ConnectionKeeper {
@@ -306,6 +309,11 @@ export class SessionLinks {
       throw error;
     }
   }
+}
+
+/** What the target announced, else what was negotiated (§7.5). */
+function waitMsOf(connection: Connection | undefined, announced: AnnouncedTimes | undefined): number {
+  return announced?.waitMs ?? (connection?.parameters.defaultTime2Wait ?? 0) * 1000;
 }
 
 function closed(cause: unknown): SessionError {

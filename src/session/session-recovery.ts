@@ -37,6 +37,8 @@ export class SessionRecovery {
   readonly #backoff: Backoff;
   #isRunning = false;
   #resumedMs = Number.NEGATIVE_INFINITY;
+  /** What the target of the last attempt wants us to wait, if it let us in. */
+  #time2WaitMs = 0;
 
   /** `maxAttempts` 0: as many as it takes. */
   constructor(
@@ -84,8 +86,8 @@ export class SessionRecovery {
         this.#host.onExhausted(exhausted(attempt));
         break;
       }
-      // The next portal of a round has done nothing that it should be waited for.
-      waitMs = this.#host.isRoundStart() ? this.#backoff.next() : 0;
+      // The next portal of a round has done nothing that it should be waited for; a session that was made and lost has.
+      waitMs = Math.max(this.#host.isRoundStart() ? this.#backoff.next() : 0, this.#time2WaitMs);
     }
     limit?.cancel();
   }
@@ -95,7 +97,9 @@ export class SessionRecovery {
     let loggedIn: LoggedIn | undefined;
     try {
       await sleep(this.#dependencies.clock, waitMs, signal);
+      this.#time2WaitMs = 0;
       loggedIn = await this.#host.connect(signal);
+      this.#time2WaitMs = loggedIn.result.parameters.defaultTime2Wait * 1000;
       signal.throwIfAborted();
       await this.#host.adopt(loggedIn, signal);
       signal.throwIfAborted();

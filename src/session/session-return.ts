@@ -24,6 +24,16 @@ export interface SessionReturnParts {
   readonly connectionRecovery: ConnectionRecovery;
 }
 
+/** The last connection of a session went. */
+export interface AllLost {
+  readonly connection: Connection | undefined;
+  readonly reason: AppError;
+  /** Before anything is tried (RFC 7143 §7.5). */
+  readonly waitMs: number;
+  /** How long after that the target keeps the tasks; 0 when it does not, or is not trusted with them. */
+  readonly retainMs: number;
+}
+
 /**
  * How a session gets its first connection, and the first one after all were lost: by taking up what the target has kept
  * of it, where the level and the time allow, else by beginning anew with the same ISID.
@@ -103,17 +113,15 @@ export class SessionReturn {
     this.#recovery.stop(reason);
   }
 
-  /** There is no connection any more; `isRetained`: the target keeps the tasks for a while (RFC 7143 §7.5). */
-  begin(connection: Connection | undefined, reason: AppError, delayMs: number, isRetained: boolean): void {
+  /** There is no connection any more. */
+  begin({ connection, reason, waitMs, retainMs }: AllLost): void {
     const { context, machine } = this.#host;
     const { clock } = this.#dependencies;
-    const parameters = connection?.parameters ?? this.#loggedIn?.result.parameters;
-    const waitMs = Math.max(delayMs, (parameters?.defaultTime2Wait ?? 0) * 1000);
     machine.moveTo("recovering", reason.message);
     this.#warn(connection, reason);
-    if (isRetained) {
+    if (retainMs > 0) {
       context.dispatcher.suspend(taskLost(reason));
-      this.#retainedUntilMs ??= clock.nowMs() + waitMs + (parameters?.defaultTime2Retain ?? 0) * 1000;
+      this.#retainedUntilMs ??= clock.nowMs() + waitMs + retainMs;
     } else {
       this.#forgetRetained(reason);
     }

@@ -191,7 +191,7 @@ export class Session {
    * that no longer trusts what is behind the connections. Does nothing when there is none.
    */
   reconnect(reason: AppError): void {
-    this.#links.drop(reason, 0);
+    this.#links.drop(reason);
   }
 
   /**
@@ -261,8 +261,8 @@ export class Session {
         return connections.first;
       },
       emit: (event) => this.events.emit(event),
-      drop: (reason, delayMs) => this.#links.drop(reason, delayMs ?? 0),
-      dropConnection: (connection, reason, delayMs) => this.#links.dropConnection(connection, reason, delayMs ?? 0),
+      drop: (reason, announced) => this.#links.drop(reason, announced),
+      dropConnection: (connection, reason, announced) => this.#links.dropConnection(connection, reason, announced),
       text: (pairs, connection) => this.text(pairs, MAX_TEXT_NEGOTIATION_BYTES, connection),
       beginLogoutOnRequest: (connection, timeLimitMs) => this.#links.beginLogoutOnRequest(connection, timeLimitMs),
       beginEscalation: (lun, connection) => this.#beginEscalation(lun, connection),
@@ -319,7 +319,7 @@ export class Session {
     this.#sweepTimer = this.#dependencies.clock.setTimer(sweepIntervalMs, () => {
       const nowMs = this.#dependencies.clock.nowMs();
       for (const record of this.#dispatcher.sweep(nowMs)) this.#escalation.begin(record);
-      if (this.#dispatcher.isStalled) this.#links.drop(stalledError(), 0);
+      if (this.#dispatcher.isStalled) this.#links.drop(stalledError());
       this.#links.check(nowMs);
       if (this.#options.sessionType !== "Discovery") {
         for (const connection of this.#connections.all()) this.#keepalive.check(connection, nowMs);

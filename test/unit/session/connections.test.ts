@@ -179,7 +179,10 @@ describe("policies", () => {
   });
 
   test("fail-over-only goes back to the preferred connection when it is there again", async () => {
-    const fixture = await open({ additionalConnections: [{ portal: PORTAL }], policy: "fail-over-only" });
+    const fixture = await open(
+      { additionalConnections: [{ portal: PORTAL }], policy: "fail-over-only" },
+      { DefaultTime2Wait: "2" },
+    );
     fixture.target.connections[0]!.close();
     await fixture.clock.advance(50);
     await spread(fixture, 1);
