@@ -112,13 +112,13 @@ test("trap 70: a discovery session sends SendTargets and the logout that closes 
   expect([offered.get("SessionType"), offered.get("ErrorRecoveryLevel") ?? "0"]).toEqual(["Discovery", "0"]);
 });
 
-test("trap 70: the target holds a discovery session to ErrorRecoveryLevel 0", async () => {
+test("trap 70: the target holds a discovery session to ErrorRecoveryLevel 0 and one connection", async () => {
   const peer = await new TargetWorld().connect();
-  await peer.send(
-    peer.loginRequest({ InitiatorName: INITIATOR_NAME, SessionType: "Discovery", ErrorRecoveryLevel: "2" }),
-  );
-  const answers = new Map(decodeTextKeys(peer.next("login-response").data));
-  expect(answers.get("ErrorRecoveryLevel")).toBe("0");
+  const keys = { InitiatorName: INITIATOR_NAME, SessionType: "Discovery", ErrorRecoveryLevel: "2" };
+  await peer.send(peer.loginRequest({ ...keys, MaxConnections: "4" }));
+  const answers = Object.fromEntries(decodeTextKeys(peer.next("login-response").data));
+  expect(answers["ErrorRecoveryLevel"]).toBe("0");
+  expect(["1", "Irrelevant"]).toContain(answers["MaxConnections"]);
 });
 
 test.each([
