@@ -149,6 +149,7 @@ const runners: Readonly<Record<string, Runner>> = {
   [`node dist/hawserctl.js volumes ${DATAPLANE}`]: prints(/VOLUME +STATE +DEVICE/),
   [`node dist/hawserctl.js sessions ${DATAPLANE}`]: prints(/VOLUME +PORTAL +TARGET/),
   [`node dist/hawserctl.js sessions ${DATAPLANE} -o json`]: prints(/^\[\s*\]\s*$/),
+  [`node dist/hawserctl.js connections ${DATAPLANE}`]: prints(/VOLUME +CID +PORTAL +LOCAL/),
   ...Object.fromEntries(HAWSER.map((name) => [`node dist/main.js ${name} --help`, showsHelp])),
   "npm run build": isPackageScript,
   "npx jest test/unit/session": selectsTests,
