@@ -40,12 +40,16 @@ export class ConnectionAdmission {
   readonly #host: ConnectionAdmissionHost;
   readonly #dependencies: SessionDependencies;
   readonly #turn = new Mutex();
-  /** The connection that is being looked at: questions go over it. */
   #questioned: Connection | undefined;
 
   constructor(host: ConnectionAdmissionHost, dependencies: SessionDependencies) {
     this.#host = host;
     this.#dependencies = dependencies;
+  }
+
+  /** The connection that is being looked at: questions go over it. */
+  get questioned(): Connection | undefined {
+    return this.#questioned;
   }
 
   /** The connection of the next command. */

@@ -225,10 +225,13 @@ export class ConnectionRecovery {
   /** A task that was moved and of which nothing is heard means that the target has not moved it. Called at every sweep. */
   check(nowMs: number): void {
     const { dispatcher, timers } = this.#host.context;
-    const silent = dispatcher
+    const isSilent = dispatcher
       .active()
-      .some((record) => record.isReassigned && nowMs - record.sentMs >= timers.reassignTimeoutMs);
-    if (!silent) return;
+      .some(
+        ({ isReassigned, connection, sentMs }) =>
+          isReassigned && connection?.channel.isOver === false && nowMs - sentMs >= timers.reassignTimeoutMs,
+      );
+    if (!isSilent) return;
     const message = `the target does not go on with a task that was moved ${timers.reassignTimeoutMs} ms ago`;
     this.#host.giveUp(new SessionError("SESSION_TIMEOUT", message, { retry: "same-path" }));
   }

@@ -69,6 +69,13 @@ export function stalledError(): SessionError {
   });
 }
 
+/** A connection that does not answer what is asked about it before it is used. */
+export function silentError(): SessionError {
+  return new SessionError("SESSION_TIMEOUT", "the target does not answer over the new connection", {
+    retry: "other-path",
+  });
+}
+
 /** What a task fails with when its connection went and it must not be sent again. */
 export function taskLost(reason: AppError): SessionError {
   return new SessionError("SESSION_TASK_LOST", `the connection was lost while the command ran: ${reason.message}`, {

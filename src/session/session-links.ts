@@ -139,11 +139,17 @@ export class SessionLinks {
     void logOutOnRequest(context, connection, timeLimitMs);
   }
 
+  /** All that answer, also one that is being looked at before it carries commands. */
+  get audible(): readonly Connection[] {
+    const { questioned } = this.#admission;
+    const all = this.#host.connections.all();
+    return questioned === undefined || all.includes(questioned) ? all : [...all, questioned];
+  }
+
   /** Called at every sweep. */
   check(nowMs: number): void {
-    const { connections, machine } = this.#host;
-    for (const connection of connections.all()) connection.sweep(nowMs);
-    if (machine.state === "ready") this.#connectionRecovery.check(nowMs);
+    for (const connection of this.audible) connection.sweep(nowMs);
+    if (this.#host.machine.state === "ready") this.#connectionRecovery.check(nowMs);
   }
 
   /** Ends all of it. */

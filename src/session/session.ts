@@ -16,7 +16,7 @@ import type { ConnectionPolicy } from "./connection-policy.js";
 import { ConnectionSet } from "./connection-set.js";
 import { ControlExchanges } from "./control-exchanges.js";
 import { TaskDispatcher } from "./dispatcher.js";
-import { SessionError, closedError, stalledError } from "./errors.js";
+import { SessionError, closedError, silentError, stalledError } from "./errors.js";
 import { Escalation } from "./escalation.js";
 import { Keepalive, ping } from "./keepalive.js";
 import { logOut } from "./logout.js";
@@ -35,6 +35,7 @@ import {
 import { type SessionState, SessionStateMachine } from "./session-state.js";
 import { takeSnapshot } from "./snapshot.js";
 import type { ScsiTask } from "./task.js";
+import type { TaskRecord } from "./task-record.js";
 import { type TaskManagementAnswer, type TaskManagementRequest, manageTasks, queryTask } from "./task-management.js";
 import { exchangeText } from "./text-exchange.js";
 
@@ -314,15 +315,22 @@ export class Session {
     }
   }
 
+  /** A question about a connection that is not in use yet is not worth a reset: the connection is given up. */
+  #onTimeout(record: TaskRecord): void {
+    const { connection } = record;
+    if (connection?.isJoining !== true) this.#escalation.begin(record);
+    else connection.drop(silentError());
+  }
+
   #armSweep(): void {
     const { sweepIntervalMs } = this.#timers;
     this.#sweepTimer = this.#dependencies.clock.setTimer(sweepIntervalMs, () => {
       const nowMs = this.#dependencies.clock.nowMs();
-      for (const record of this.#dispatcher.sweep(nowMs)) this.#escalation.begin(record);
+      for (const record of this.#dispatcher.sweep(nowMs)) this.#onTimeout(record);
       if (this.#dispatcher.isStalled) this.#links.drop(stalledError());
       this.#links.check(nowMs);
       if (this.#options.sessionType !== "Discovery") {
-        for (const connection of this.#connections.all()) this.#keepalive.check(connection, nowMs);
+        for (const connection of this.#links.audible) this.#keepalive.check(connection, nowMs);
         this.#commandRetry.check(nowMs);
       }
       if (this.#machine.state !== "closed") this.#armSweep();
