@@ -34,7 +34,8 @@ export class DataWatch {
     let nextMs = Infinity;
     for (const task of [...this.#deps.tasks()]) {
       if (!isWaiting(task) || task.recovery === undefined) continue;
-      if (nowMs - task.recovery.lastDataMs >= TARGET_DATA_TIMEOUT_MS) this.#deps.onSilent(task);
+      // The same sum decides and sets the timer: rounded differently, the two would disagree for ever.
+      if (task.recovery.lastDataMs + TARGET_DATA_TIMEOUT_MS <= nowMs) this.#deps.onSilent(task);
       if (isWaiting(task)) nextMs = Math.min(nextMs, task.recovery.lastDataMs + TARGET_DATA_TIMEOUT_MS);
     }
     if (nextMs < Infinity) this.#timer = this.#deps.clock.setTimer(nextMs - nowMs, () => this.#look());

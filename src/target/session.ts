@@ -185,6 +185,7 @@ export class TargetSession implements SlotUser {
     slot.placed = undefined;
     // §11.14: nothing counts that comes after a logout on its connection.
     if (slot.isLoggingOut) return;
+    if (!isDataDigestGood) this.tally.dataDigestErrors += 1;
     switch (pdu.type) {
       case "scsi-data-out":
         if (!this.intake.takeData(slot, pdu, isDataDigestGood, header)) {

@@ -18,6 +18,11 @@ export class TaskMemory {
     this.#options = options;
   }
 
+  /** Does a task wait for room? */
+  get isShort(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   /** Runs a queued task now, or when there is room. A single answer always has room. */
   request(task: TargetTask, costBytes: number): void {
     if (costBytes > 0 && !this.#fits(costBytes)) {

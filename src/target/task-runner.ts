@@ -356,6 +356,7 @@ export class TaskRunner {
     if (task.recovery !== undefined) {
       if (task.state === "concluded") this.sendConcluded(task);
       else this.#giveBack(task);
+      if (this.#memory.isShort) this.#deps.solicit();
     } else if (task.isAborted || !task.slot.canSend) {
       this.#giveBack(task);
     } else if (outcome.dataIn === undefined) {

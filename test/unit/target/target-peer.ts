@@ -3,7 +3,7 @@ import { LUN_ZERO } from "../../../src/base/lun.js";
 import { SeededRandom } from "../../../src/base/seeded-random.js";
 import type { BlockDevice } from "../../../src/block/device.js";
 import { MemoryDevice } from "../../../src/block/memory-device.js";
-import type { TargetDefinition, TargetServer } from "../../../src/target/api.js";
+import type { TargetDefinition, TargetServerControl } from "../../../src/target/api.js";
 import {
   createTargetServer,
   type TargetServerDependencies,
@@ -18,8 +18,11 @@ import type {
   InitiatorPdu,
   LoginRequestPdu,
   LoginResponsePdu,
+  LogoutResponsePdu,
+  NopOutPdu,
   ScsiCommandPdu,
   ScsiDataOutPdu,
+  SnackRequestPdu,
   TargetPdu,
   TaskManagementRequestPdu,
 } from "../../../src/wire/pdu.js";
@@ -80,21 +83,25 @@ class PeerStream implements ByteStream {
 export class TargetWorld {
   readonly clock = new VirtualTime();
   readonly device: MemoryDevice;
-  readonly server: TargetServer;
-  #accept: ((stream: ByteStream) => void) | undefined;
+  readonly server: TargetServerControl;
+  readonly #accepts: ((stream: ByteStream) => void)[] = [];
 
   constructor(
-    options: Partial<TargetServerOptions> & { access?: TargetDefinition["access"]; devices?: BlockDevice[] } = {},
+    options: Partial<TargetServerOptions> & {
+      access?: TargetDefinition["access"];
+      devices?: BlockDevice[];
+      redirect?: TargetDefinition["redirect"];
+    } = {},
     dependencies: Partial<TargetServerDependencies> = {},
   ) {
     this.device = new MemoryDevice({ sizeBytes: 1_048_576, physicalBlockBytes: 512, id: "naa.3111222233334444" });
     const listener: Listener = {
       listen: (endpoint, onConnection) => {
-        this.#accept = onConnection;
+        this.#accepts.push(onConnection);
         return Promise.resolve({ endpoint, close: () => Promise.resolve() });
       },
     };
-    const { access = { kind: "any" }, devices = [this.device], ...serverOptions } = options;
+    const { access = { kind: "any" }, devices = [this.device], redirect, ...serverOptions } = options;
     this.server = createTargetServer(
       { portals: [{ host: "192.0.2.1", port: 3260 }], ...serverOptions },
       { listener, clock: this.clock, random: new SeededRandom(1), logger: silentLogger, ...dependencies },
@@ -103,13 +110,24 @@ export class TargetWorld {
       name: TARGET_NAME,
       luns: new Map(devices.map((device, index) => [index, device])),
       access,
+      ...(redirect === undefined ? {} : { redirect }),
     });
   }
 
-  async connect(): Promise<TargetPeer> {
-    if (this.#accept === undefined) await this.server.start();
+  /** A connection to one of the portals, by its place in the list. */
+  async connect(portal = 0): Promise<TargetPeer> {
+    if (this.#accepts.length === 0) await this.server.start();
     const peer = new TargetPeer(this);
-    this.#accept?.(peer.stream);
+    this.#accepts[portal]?.(peer.stream);
+    return peer;
+  }
+
+  /** A further connection of the session of `first`, which shares its CmdSN and task tags. */
+  async join(first: TargetPeer, changes: LoginChanges = {}): Promise<TargetPeer> {
+    const peer = await this.connect(changes.portal);
+    peer.counters = first.counters;
+    const response = await peer.login({ tsih: first.tsih, cid: 2, ...changes });
+    if (response.statusClass !== 0) throw new Error(`join refused: ${response.statusClass}/${response.statusDetail}`);
     return peer;
   }
 
@@ -127,17 +145,24 @@ export interface LoginChanges {
   readonly isid?: string;
   readonly keys?: Record<string, string>;
   readonly tsih?: number;
+  readonly cid?: number;
+  /** Place of the portal in the list. */
+  readonly portal?: number;
 }
 
 /** An initiator that does exactly what a test tells it, right or wrong. */
 export class TargetPeer {
   readonly stream: PeerStream;
-  readonly received: TargetPdu[] = [];
+  received: TargetPdu[] = [];
   readonly #world: TargetWorld;
   readonly #framer: Framer;
   #digests: DigestUse = NO_DIGESTS;
-  #nextTag = 1;
-  cmdSn = 100;
+  /** CmdSN and task tags belong to the session: connections of one share them. */
+  counters = { cmdSn: 100, tag: 1 };
+  tsih = 0;
+  cid = 1;
+  /** StatSN after the last numbered response that came. */
+  expStatSn = 0;
 
   constructor(world: TargetWorld) {
     this.#world = world;
@@ -146,11 +171,21 @@ export class TargetPeer {
       {
         placeData: () => undefined,
         onPdu: (raw) => {
-          this.received.push(decodePdu(raw.header, raw.ahs, raw.data) as TargetPdu);
+          const pdu = decodePdu(raw.header, raw.ahs, raw.data) as TargetPdu;
+          this.received.push(pdu);
+          if (isNumbered(pdu)) this.expStatSn = (pdu.statSn + 1) >>> 0;
         },
       },
     );
     this.stream = new PeerStream((bytes) => this.#framer.push(bytes));
+  }
+
+  get cmdSn(): number {
+    return this.counters.cmdSn;
+  }
+
+  set cmdSn(value: number) {
+    this.counters.cmdSn = value;
   }
 
   useDigests(digests: DigestUse): void {
@@ -187,7 +222,7 @@ export class TargetPeer {
       isid: Buffer.from("800000000001", "hex"),
       tsih: 0,
       initiatorTaskTag: 0x77,
-      cid: 1,
+      cid: this.cid,
       cmdSn: this.cmdSn,
       expStatSn: 0,
       data: encodeTextKeys(Object.entries(keys)),
@@ -206,13 +241,16 @@ export class TargetPeer {
       MaxRecvDataSegmentLength: "262144",
       ...changes.keys,
     };
+    this.cid = changes.cid ?? 1;
     await this.send(
       this.loginRequest(keys, {
         isid: Buffer.from(changes.isid ?? "800000000001", "hex"),
         tsih: changes.tsih ?? 0,
       }),
     );
-    return this.next("login-response");
+    const response = this.next("login-response");
+    this.tsih = response.tsih;
+    return response;
   }
 
   /** A command PDU with the next CmdSN and task tag. */
@@ -222,7 +260,7 @@ export class TargetPeer {
     const isImmediate = changes.isImmediate ?? false;
     const cmdSn = this.cmdSn;
     if (!isImmediate && changes.cmdSn === undefined) this.cmdSn = (this.cmdSn + 1) >>> 0;
-    this.#nextTag += 1;
+    this.counters.tag += 1;
     return {
       type: "scsi-command",
       isImmediate,
@@ -231,7 +269,7 @@ export class TargetPeer {
       isWrite: false,
       taskAttribute: TaskAttribute.simple,
       lun: LUN_ZERO,
-      initiatorTaskTag: this.#nextTag,
+      initiatorTaskTag: this.counters.tag,
       expectedDataTransferLength: 0,
       cmdSn,
       expStatSn: 0,
@@ -272,6 +310,45 @@ export class TargetPeer {
     return { status: last.status, data, sense: last.data.subarray(2), residual: signed, dataInCount: dataIn.length };
   }
 
+  /** Acknowledges all numbered responses that came (or another ExpStatSN) with a NOP-Out that asks for nothing. */
+  async acknowledge(expStatSn = this.expStatSn): Promise<void> {
+    await this.send({ ...nopOut(this, ""), initiatorTaskTag: RESERVED_TAG, expStatSn });
+  }
+
+  /** Asks for PDUs again. */
+  async snack(changes: Partial<SnackRequestPdu>): Promise<void> {
+    await this.send({
+      type: "snack-request",
+      snackType: 0,
+      lun: LUN_ZERO,
+      initiatorTaskTag: RESERVED_TAG,
+      targetTransferTag: RESERVED_TAG,
+      expStatSn: 0,
+      begRun: 0,
+      runLength: 0,
+      ...changes,
+    });
+  }
+
+  /** Logs out a connection, by default this one; returns the response code. */
+  async logout(reason: number, cid = this.cid): Promise<LogoutResponsePdu> {
+    const fields = { isImmediate: true, cmdSn: this.cmdSn, expStatSn: 0, initiatorTaskTag: 0x6000 };
+    await this.send({ type: "logout-request", reason, cid, ...fields });
+    return this.next("logout-response");
+  }
+
+  /** TASK REASSIGN to this connection; returns the response code. */
+  async reassign(referencedTaskTag: number, expDataSn = 0): Promise<number> {
+    await this.send(management(this, { function: 8, referencedTaskTag, expDataSn }));
+    return this.next("task-management-response").response;
+  }
+
+  /** The connection breaks. */
+  async break(): Promise<void> {
+    this.stream.destroy();
+    await this.#world.clock.advance(0);
+  }
+
   /** Takes the unit attention every new nexus begins with. */
   async clearAttention(): Promise<void> {
     await this.run("00 00 00 00 00 00");
@@ -299,7 +376,7 @@ export function textOf(pdu: { readonly data: Buffer }): Record<string, string> {
   return Object.fromEntries(decodeTextKeys(pdu.data));
 }
 
-export function nopOut(peer: TargetPeer, data = "ping"): InitiatorPdu {
+export function nopOut(peer: TargetPeer, data = "ping"): NopOutPdu {
   return {
     type: "nop-out",
     isImmediate: true,
@@ -310,6 +387,13 @@ export function nopOut(peer: TargetPeer, data = "ping"): InitiatorPdu {
     expStatSn: 0,
     data: Buffer.from(data),
   };
+}
+
+/** Does the PDU take a StatSN of its own (RFC 7143 §4.2.2.2)? */
+function isNumbered(pdu: TargetPdu): boolean {
+  if (pdu.type === "scsi-data-in") return pdu.hasStatus;
+  if (pdu.type === "nop-in") return pdu.initiatorTaskTag !== RESERVED_TAG;
+  return pdu.type !== "ready-to-transfer";
 }
 
 function describe(pdu: TargetPdu): string {
