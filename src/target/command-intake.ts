@@ -162,8 +162,7 @@ export class CommandIntake {
       this.window.advance();
       this.#deliver(next);
       for (const { pdu, isDataDigestGood, header } of next.data) {
-        const place = this.#deps.runner().placement.placeOf(next.slot, pdu);
-        if (place !== undefined) pdu.data.copy(place);
+        this.#deps.runner().placement.put(next.slot, pdu);
         this.#deps.runner().onDataOut(next.slot, pdu, isDataDigestGood, header);
       }
       // Where nothing is asked for twice, a command whose data was dropped can only fail.

@@ -66,6 +66,8 @@ export class ConnectionSlot implements ConnectionUser {
   placed: Buffer | undefined;
   /** The task whose buffer the Data-Out PDU being received is written into. */
   placedTask: TargetTask | undefined;
+  /** Does the data of the PDU at hand lie in its task's buffer? Not when its header came before the task began. */
+  isDataPlaced = false;
   readonly #user: SlotUser;
   readonly #closed = createDeferred<undefined>();
   #expStatSn = 0;
@@ -120,6 +122,7 @@ export class ConnectionSlot implements ConnectionUser {
   }
 
   onPdu(pdu: InitiatorPdu, isDataDigestGood: boolean, header: Buffer): void {
+    this.isDataPlaced = this.placedTask !== undefined;
     if (this.placedTask !== undefined) this.#user.settleData(this);
     if (pdu.expStatSn !== this.#expStatSn && !this.#speaksOfAnother(pdu)) this.acknowledge(pdu.expStatSn);
     this.#user.onPdu(this, pdu, isDataDigestGood, header);
@@ -128,6 +131,10 @@ export class ConnectionSlot implements ConnectionUser {
   onMalformed(header: Buffer, reason: number): boolean {
     if (this.placedTask !== undefined) this.#user.settleData(this);
     return this.#user.onMalformed(this, header, reason);
+  }
+
+  onHeaderLost(): void {
+    this.ping();
   }
 
   onClosed(): void {

@@ -1,6 +1,10 @@
 import type { Clock, Timer } from "../base/clock.js";
 import { errorCode, errorMessage } from "../base/errors.js";
-import { DEFAULT_MAX_RECV_DATA_SEGMENT_BYTES, TARGET_MAX_DATA_BYTES_PER_CONNECTION } from "../base/limits.js";
+import {
+  DEFAULT_MAX_RECV_DATA_SEGMENT_BYTES,
+  TARGET_MAX_DATA_BYTES_PER_CONNECTION,
+  TARGET_RESYNCHRONISATION_TIMEOUT_MS,
+} from "../base/limits.js";
 import type { Logger } from "../base/logger.js";
 import type { NegotiatedParameters } from "../login/parameters.js";
 import type { ByteStream } from "../transport/transport.js";
@@ -20,6 +24,8 @@ export interface ConnectionUser {
   onPdu(pdu: InitiatorPdu, isDataDigestGood: boolean, header: Buffer): void;
   /** A header that no rule admits: the user answers with Reject, and says whether the connection may go on. */
   onMalformed(header: Buffer, reason: number): boolean;
+  /** A header was damaged: a PDU is lost, and the next good one is looked for. Above error recovery level 0 only. */
+  onHeaderLost(): void;
   onClosed(error: Error | undefined): void;
 }
 
@@ -72,6 +78,8 @@ export class TargetConnection {
   /** To be called when what is in the writer has been sent. */
   #onSent: (() => void)[] = [];
   #lastReceivedMs: number;
+  #isResynchronising = false;
+  #resynchronisationTimer: Timer | undefined;
   /** StatSN of the next response. */
   statSn = 0;
 
@@ -143,6 +151,9 @@ export class TargetConnection {
     this.#framer.setDigests(digests);
     this.#framer.setMaxDataSegmentLength(parameters.targetMaxRecvDataSegmentLength);
     this.#writer.setDigests(digests);
+    // §7.8: a damaged header need not cost the connection where what it announced can be asked for again.
+    this.#isResynchronising = digests.header && parameters.errorRecoveryLevel > 0;
+    this.#framer.setResynchronise(this.#isResynchronising);
   }
 
   /** Sends a PDU with the next gather write; its data is borrowed until `onSent`. */
@@ -214,7 +225,20 @@ export class TargetConnection {
       this.#framer.push(chunk);
     } catch (error) {
       this.#onBadStream(error);
+      return;
     }
+    if (this.#isResynchronising && this.#framer.isResynchronising) this.#awaitGoodHeader();
+  }
+
+  /** A header was damaged: the peer is made to send another, and has so long to do that. */
+  #awaitGoodHeader(): void {
+    if (this.#resynchronisationTimer !== undefined) return;
+    this.#resynchronisationTimer = this.#clock.setTimer(TARGET_RESYNCHRONISATION_TIMEOUT_MS, () => {
+      this.#resynchronisationTimer = undefined;
+      if (!this.#framer.isResynchronising) return;
+      this.destroy(new TargetError("TARGET_PEER_PROTOCOL", "no good header followed one that was damaged"));
+    });
+    this.#user?.onHeaderLost();
   }
 
   /** Errors of the peer end its connection; anything else is ours, and ends only this connection too. */
@@ -261,6 +285,7 @@ export class TargetConnection {
     this.#phase = "closed";
     this.#loginTimer.cancel();
     this.#closeTimer?.cancel();
+    this.#resynchronisationTimer?.cancel();
     // What was never handed to the stream is given back here; the stream answers for the rest.
     const callbacks = this.#onSent;
     this.#onSent = [];

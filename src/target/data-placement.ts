@@ -43,11 +43,12 @@ export class DataPlacement {
     return slot.placed;
   }
 
-  /** Where the data of a Data-Out PDU that was kept belongs, if it is in order. */
-  placeOf(slot: ConnectionSlot, pdu: ScsiDataOutPdu): Buffer | undefined {
+  /** Copies the data of a Data-Out PDU that had no place when its header came, if it has one by now. */
+  put(slot: ConnectionSlot, pdu: ScsiDataOutPdu): void {
     const task = this.#deps.task(pdu.initiatorTaskTag);
-    if (task?.slot !== slot) return undefined;
-    return findPlace(task, pdu.targetTransferTag, pdu.bufferOffset, pdu.data.length);
+    if (task?.slot !== slot) return;
+    const place = findPlace(task, pdu.targetTransferTag, pdu.bufferOffset, pdu.data.length);
+    if (place !== undefined) pdu.data.copy(place);
   }
 
   /** The PDU that `place` gave a task's buffer to is over, or never will be. */

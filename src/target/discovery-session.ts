@@ -65,6 +65,11 @@ export class DiscoverySession implements ConnectionUser {
     return reason === RejectReason.commandNotSupported;
   }
 
+  /** Discovery is level 0 (§7.4): a damaged header closes the connection. */
+  onHeaderLost(): void {
+    this.#connection.destroy();
+  }
+
   onClosed(): void {
     this.#onClosed();
   }
