@@ -230,6 +230,9 @@ export const TARGET_MAX_UNACKNOWLEDGED_STATUS = 1_024;
 /** Time without a Data-Out PDU after which the embedded target asks again with a recovery R2T (RFC 7143 §7.1.4.1). */
 export const TARGET_DATA_TIMEOUT_MS = 5_000;
 
+/** Time the embedded target looks for a good PDU header after a damaged one (RFC 7143 §7.8), before it closes the connection. */
+export const TARGET_RESYNCHRONISATION_TIMEOUT_MS = 5_000;
+
 /** Recovery R2Ts for one command before it ends with an error: a path that damages all data must not hold it for ever. */
 export const TARGET_MAX_RECOVERY_R2TS = 16;
 

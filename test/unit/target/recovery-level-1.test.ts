@@ -263,6 +263,39 @@ describe("data that comes to harm on its way in (RFC 7143 §7.8, §7.9, §11.8)"
   });
 });
 
+describe("a damaged header (RFC 7143 §7.8)", () => {
+  const damagedHeader = (pdu: InitiatorPdu): Buffer => {
+    const bytes = Buffer.concat(encodePdu(pdu, digests));
+    bytes.writeUInt8(bytes.readUInt8(20) ^ 1, 20);
+    return bytes;
+  };
+
+  test("loses its PDU and no more: the target pings, and the command may come again", async () => {
+    const peer = await digested(level1);
+    const command = peer.command("00");
+    await peer.sendBytes(damagedHeader(command));
+    expect(peer.next("nop-in").targetTransferTag).not.toBe(0xffff_ffff);
+    await peer.send(nopOut(peer));
+    expect(peer.next("nop-in")).toMatchObject({ expCmdSn: command.cmdSn });
+    await peer.send(command);
+    expect(peer.next("scsi-response").status).toBe(0);
+  });
+
+  test("closes the connection when no good one follows in time", async () => {
+    const world = new TargetWorld();
+    const peer = await digested(level1, world);
+    await peer.sendBytes(damagedHeader(peer.command("00")));
+    await world.clock.advance(5_000);
+    expect(peer.stream.closed).toBe("destroyed");
+  });
+
+  test("closes the connection at once at level 0", async () => {
+    const peer = await digested({});
+    await peer.sendBytes(damagedHeader(peer.command("00")));
+    expect(peer.stream.closed).toBe("ended");
+  });
+});
+
 describe("what is kept is bounded (RFC 7143 §4.2.2.2)", () => {
   test("reads wait for acknowledgements, which are asked for, when memory is short", async () => {
     const world = new TargetWorld();

@@ -9,7 +9,7 @@ import {
   type TargetServerDependencies,
   type TargetServerOptions,
 } from "../../../src/target/target-server.js";
-import type { ByteStream, Listener, StreamHandlers } from "../../../src/transport/transport.js";
+import type { ByteStream, Listener } from "../../../src/transport/transport.js";
 import { LoginStage, RESERVED_TAG, TaskAttribute } from "../../../src/wire/constants.js";
 import { decodePdu } from "../../../src/wire/decode.js";
 import { encodePdu, NO_DIGESTS, type DigestUse } from "../../../src/wire/encode.js";
@@ -28,56 +28,10 @@ import type {
 } from "../../../src/wire/pdu.js";
 import { decodeTextKeys, encodeTextKeys } from "../../../src/wire/text-keys.js";
 import { VirtualTime } from "../../support/virtual-time.js";
+import { PeerStream } from "./peer-stream.js";
 
 export const TARGET_NAME = "iqn.2026-11.dev.hawser:unit";
 export const INITIATOR_NAME = "iqn.2026-11.dev.hawser:peer";
-
-/** The target's end of a connection, in memory: what it writes goes to the peer, `closed` tells how it ended. */
-class PeerStream implements ByteStream {
-  readonly localAddress = "192.0.2.1:3260";
-  readonly remoteAddress = "192.0.2.9:40000";
-  unsentBytes = 0;
-  isPaused = false;
-  closed: "open" | "ended" | "destroyed" = "open";
-  handlers: StreamHandlers | undefined;
-  readonly #onWrite: (bytes: Buffer) => void;
-
-  constructor(onWrite: (bytes: Buffer) => void) {
-    this.#onWrite = onWrite;
-  }
-
-  start(handlers: StreamHandlers): void {
-    this.handlers = handlers;
-  }
-
-  write(chunks: readonly Buffer[], onSent?: () => void): boolean {
-    for (const chunk of chunks) this.#onWrite(Buffer.from(chunk));
-    onSent?.();
-    return true;
-  }
-
-  pause(): void {
-    this.isPaused = true;
-  }
-
-  resume(): void {
-    this.isPaused = false;
-  }
-
-  end(): void {
-    this.#close("ended");
-  }
-
-  destroy(): void {
-    this.#close("destroyed");
-  }
-
-  #close(how: "ended" | "destroyed"): void {
-    if (this.closed !== "open") return;
-    this.closed = how;
-    queueMicrotask(() => this.handlers?.onClose());
-  }
-}
 
 /** A target server without sockets, on a virtual clock. */
 export class TargetWorld {
