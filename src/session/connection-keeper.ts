@@ -29,6 +29,8 @@ export interface ConnectionKeeperHost {
   isTaken(connectionId: number): boolean;
   /** Logs in a connection for this place, and makes it one of the session. Rejects with AppError. */
   join(place: ConnectionPlace, signal: AbortSignal): Promise<Connection>;
+  /** How long a target wants us to wait before a connection of this place that it had let in is made again. */
+  pauseMs(place: ConnectionPlace): number;
 }
 
 /**
@@ -149,7 +151,7 @@ export class ConnectionKeeper {
         else logger.debug("a connection still cannot be added to the session", facts);
       }
       if (!this.#isMissing(place)) return;
-      waitMs = backoff.next();
+      waitMs = Math.max(backoff.next(), this.#host.pauseMs(place));
     }
   }
 

@@ -60,6 +60,11 @@ export class ConnectionRecovery {
     return this.#lost[0]?.connection;
   }
 
+  /** Until when nothing may be tried for the connections that wait here; 0 when none does. */
+  get notBeforeMs(): number {
+    return Math.max(0, ...this.#lost.map((lost) => lost.notBeforeMs));
+  }
+
   isPendingFor(connectionId: number): boolean {
     return this.#lost.some(({ connection }) => connection.connectionId === connectionId);
   }

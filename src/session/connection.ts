@@ -48,7 +48,8 @@ export class Connection implements ChannelUser, PolicyCandidate {
   readonly #sequence: StatusSequence<NumberedPdu>;
   readonly #transfers: TaskTransfers;
   readonly #isRecoverable: boolean;
-  /** Of the Data-In whose data segment is being received. */
+  /** Of the Data-In whose data segment is being received: the task it is placed in, and where it stands there. */
+  #placing: TaskRecord | undefined;
   #place: DataInPlace | undefined;
 
   constructor(options: ConnectionOptions) {
@@ -149,19 +150,25 @@ export class Connection implements ChannelUser, PolicyCandidate {
     this.#drain();
   }
 
-  /** The task is over, or has left this connection. */
+  /** The task is over, or has left this connection: its buffer is its owner's again, even in the middle of a Data-In. */
   forget(record: TaskRecord): void {
+    if (this.#placing === record) {
+      this.#placing = undefined;
+      this.channel.divertData();
+    }
     if (this.#isRecoverable) this.#transfers.forget(record);
   }
 
   placeData(header: Buffer, lengthBytes: number): Buffer | undefined {
     this.#place = undefined;
+    this.#placing = undefined;
     if (((header[0] ?? 0) & 0x3f) !== Opcode.scsiDataIn) return undefined;
     const record = this.#find(header.readUInt32BE(16), "Data-In", this.#isRecoverable);
     if (record === undefined) return undefined;
     const offset = header.readUInt32BE(40);
     this.#place = this.#judge(record, header.readUInt32BE(36), offset, lengthBytes);
     if (this.#place === "duplicate") return undefined;
+    this.#placing = record;
     return record.task.dataIn?.subarray(offset, offset + lengthBytes);
   }
 
@@ -216,6 +223,7 @@ export class Connection implements ChannelUser, PolicyCandidate {
   #onDataIn(pdu: ScsiDataInPdu): void {
     const place = this.#place;
     this.#place = undefined;
+    this.#placing = undefined;
     const record = this.#find(pdu.initiatorTaskTag, "Data-In", this.#isRecoverable);
     if (record !== undefined) {
       const verdict = place ?? this.#judge(record, pdu.dataSn, pdu.bufferOffset, pdu.data.length);

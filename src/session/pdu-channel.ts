@@ -137,6 +137,11 @@ export class PduChannel {
     return this.#framer.isResynchronising;
   }
 
+  /** See Framer.divertData. */
+  divertData(): void {
+    this.#framer.divertData();
+  }
+
   /** Queues a PDU; its data is borrowed until it has been sent. Does nothing once the channel is over. */
   send(pdu: InitiatorPdu): void {
     if (this.#isOver) return;

@@ -45,6 +45,8 @@ export class SessionLinks {
   readonly #connectionRecovery: ConnectionRecovery;
   readonly #admission: ConnectionAdmission;
   readonly #return: SessionReturn;
+  /** CIDs of connections that were let in and lost before they carried a command, with the end of their Time2Wait. */
+  readonly #lostEarly = new Map<number, number>();
 
   constructor(host: SessionLinksHost, dependencies: SessionDependencies) {
     const { context } = host;
@@ -282,6 +284,7 @@ export class SessionLinks {
         },
         isTaken: (cid) => connections.find(cid) !== undefined || this.#connectionRecovery.isPendingFor(cid),
         join: (place, signal) => this.#join(place, signal),
+        pauseMs: ({ connectionId }) => (this.#lostEarly.get(connectionId) ?? 0) - this.#dependencies.clock.nowMs(),
       },
       [leading, ...(options.additionalConnections ?? [])],
       context.timers,
@@ -294,6 +297,7 @@ export class SessionLinks {
     const epoch = this.#return.epoch;
     const result = this.#return.loggedIn?.result;
     if (machine.state !== "ready" || result === undefined) throw notReady();
+    this.#lostEarly.delete(place.connectionId);
     const loggedIn = await this.#admission.logIn({ place, cmdSn: this.#return.window.nextCmdSn, join: result, signal });
     try {
       if (epoch !== this.#return.epoch || connections.size === 0) throw notReady();
@@ -312,6 +316,8 @@ export class SessionLinks {
       return connection;
     } catch (error) {
       loggedIn.channel.destroy(error instanceof AppError ? error : undefined);
+      const waitMs = loggedIn.result.parameters.defaultTime2Wait * 1000;
+      this.#lostEarly.set(place.connectionId, this.#dependencies.clock.nowMs() + waitMs);
       throw error;
     }
   }

@@ -117,6 +117,7 @@ export class SessionReturn {
   begin({ connection, reason, waitMs, retainMs }: AllLost): void {
     const { context, machine } = this.#host;
     const { clock } = this.#dependencies;
+    const pendingMs = this.#parts.connectionRecovery.notBeforeMs - clock.nowMs();
     machine.moveTo("recovering", reason.message);
     this.#warn(connection, reason);
     if (retainMs > 0) {
@@ -127,7 +128,7 @@ export class SessionReturn {
     }
     context.emit({ kind: "disconnected", portal: this.#portalOf(connection), reason });
     this.#portals.onLost(reason);
-    this.#recovery.start(waitMs);
+    this.#recovery.start(Math.max(waitMs, pendingMs));
   }
 
   /** The target no longer has, or cannot be trusted with, the tasks it kept: they begin anew in a new session. */

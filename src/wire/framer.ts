@@ -132,6 +132,14 @@ export class Framer {
   }
 
   /**
+   * The place given for the data segment that is being received is no longer its receiver's to fill: what is to come goes
+   * into a fresh buffer, and the PDU is delivered with that.
+   */
+  divertData(): void {
+    if (this.#phase === "data" || this.#phase === "trailer") this.#data = Buffer.alloc(this.#dataLength);
+  }
+
+  /**
    * Takes the next bytes of the stream and calls the handler for each PDU they complete. Borrows `chunk`: nothing of
    * it is kept. Throws ProtocolError (data segment too long, AHS where none may be), DigestError (header digest; see
    * `setResynchronise`), or what the handler throws; after that the framer is dead, since where the next PDU starts is

@@ -190,6 +190,15 @@ export class ScriptedConnection {
     });
   }
 
+  /** The bytes of what `act` would send. */
+  capture(act: () => void): Buffer {
+    this.#corked = [];
+    act();
+    const bytes = Buffer.concat(this.#corked);
+    this.#corked = undefined;
+    return bytes;
+  }
+
   /** One Data-In; with `status` the last one of its command. */
   dataIn(
     command: { readonly initiatorTaskTag: number },
@@ -374,11 +383,12 @@ export class ScriptedConnection {
     return answers;
   }
 
-  #enterFullFeature(answers: readonly (readonly [string, string])[], { tsih, cid }: LoginRequestPdu): void {
+  #enterFullFeature(answers: readonly (readonly [string, string])[], { tsih, cid, isid }: LoginRequestPdu): void {
     this.#isFullFeature = true;
     // Reinstatement of the session, or of a connection (RFC 7143 §6.3.4, §6.3.5): the old one ends before this login does.
     for (const other of this.#target.connections) {
-      if (other !== this && !other.isClosed && (tsih === 0 || other.cid === cid)) other.close();
+      const isSameSession = other.logins[0]?.isid.equals(isid) === true;
+      if (other !== this && !other.isClosed && isSameSession && (tsih === 0 || other.cid === cid)) other.close();
     }
     const uses = (name: string): boolean => answers.some(([key, value]) => key === name && value === "CRC32C");
     this.#digests = { header: uses("HeaderDigest"), data: uses("DataDigest") };

@@ -264,3 +264,31 @@ describe("the target speaks to one of several connections", () => {
     expect(fixture.target.connections[0]!.isClosed).toBe(false);
   });
 });
+
+test("a reset over one connection gives a buffer back while a Data-In fills it over another: nothing more is written into it", async () => {
+  const fixture = await openSession({
+    target: {
+      onPdu: (connection, pdu) => {
+        if (pdu.type === "task-management-request") connection.managed(pdu);
+      },
+    },
+    session: { additionalConnections: [{ portal: PORTAL, weight: -1 }], policy: "weighted-path" },
+  });
+  await fixture.clock.advance(10);
+  const dataIn = Buffer.alloc(512);
+  const execution = execute(fixture.session, { cdb: read(0, 1), dataIn });
+  await fixture.clock.advance(1);
+  // The reset goes over the session's first connection, the data comes over the other one.
+  const carrier = fixture.target.connections[1]!;
+  const [command] = carrier.ofType("scsi-command");
+  const bytes = carrier.capture(() => carrier.dataIn(command!, { data: Buffer.alloc(512, 0xee), status: 0 }));
+  carrier.sendBytes([bytes.subarray(0, 100)]);
+  await fixture.clock.advance(1);
+  await settle(fixture.clock, fixture.session.taskManagement({ function: "lun-reset", lun: LUN_ONE }));
+  expect(await settle(fixture.clock, execution.done)).toMatchObject({ error: { code: "SESSION_TASK_ABORTED" } });
+  dataIn.fill(0x11);
+  carrier.sendBytes([bytes.subarray(100)]);
+  await fixture.clock.advance(1);
+  expect(dataIn.equals(Buffer.alloc(512, 0x11))).toBe(true);
+  expect(fixture.target.connections.every(({ isClosed }) => !isClosed)).toBe(true);
+});

@@ -42,7 +42,7 @@ describe("functions of RFC 7144", () => {
     ["query-async-event", TaskManagementFunction.queryAsyncEvent],
   ] as const)("%s asks and ends nothing; 7 means yes, 0 means no", async (name, code) => {
     const answers = [7, 0];
-    const fixture = await open(levelTwo, (connection, pdu) => connection.managed(pdu, answers.shift()!));
+    const fixture = await open(levelTwo, (connection, pdu) => connection.managed(pdu, answers.shift()));
     const execution = execute(fixture.session, { cdb: read(0, 1), dataIn: Buffer.alloc(512) });
     const ask = () => settle(fixture.clock, fixture.session.taskManagement({ function: name, lun: LUN_ONE }));
     expect(await ask()).toEqual({ isPresent: true, additionalResponse: 0 });
