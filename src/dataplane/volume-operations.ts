@@ -325,6 +325,13 @@ export class VolumeOperations {
   #onSessionEvent(volume: Volume, event: SessionEvent): void {
     const note = connectionNote(event);
     if (note !== undefined) this.#note(volume, note.kind, note.message);
+    if (event.kind === "closed" && event.reason !== undefined) {
+      // It has tried as often as its settings allow: nothing brings it back but a new attach.
+      const reason = `its session was given up: ${event.reason.message}`;
+      volume.apply("failed", reason, event.reason.code);
+      this.#note(volume, "session-given-up", reason);
+      return;
+    }
     if (event.kind !== "reconnect-failed" && event.kind !== "path-refused") return;
     const { reason } = event;
     if (volume.state === "reconnecting") volume.apply("connection-lost", reason.message, reason.code);

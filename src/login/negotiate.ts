@@ -230,7 +230,9 @@ export class Negotiator {
 
   /** What we want of a key, after the integrity rules with what is agreed so far. */
   #preference(name: NegotiatedKey): Preference {
-    const preferences = this.#options.preferences;
+    const { preferences, sessionType } = this.#options;
+    // §7.4.1: a discovery session has no recovery, whatever either side could do.
+    if (name === "ErrorRecoveryLevel" && sessionType === "Discovery") return 0;
     if (name === "FirstBurstLength") {
       const maxBurstLength = this.#agreed.get("MaxBurstLength");
       return Math.min(preferences.firstBurstLength, Number(maxBurstLength ?? preferences.maxBurstLength));

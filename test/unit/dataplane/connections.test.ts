@@ -97,6 +97,21 @@ describe("the connections of an attached volume", () => {
     expect(await codeOf(manager.removeConnection("vol-1", 0))).toBe("VOLUME_NOT_FOUND");
   });
 
+  it("leave a volume that failed when its session gives up, until it is attached anew", async () => {
+    await manager.attach(world.request({ settings: { maxConnectionRetries: 3 } }));
+    const reason = new AppError("session", "SESSION_UNAVAILABLE", "no path after 3 attempts");
+    world.array.last().events.emit({ kind: "closed", reason });
+    expect(await manager.get("vol-1")).toMatchObject({
+      state: "failed",
+      reason: "its session was given up: no path after 3 attempts",
+    });
+    expect(await codeOf(manager.attach(world.request()))).toBe("VOLUME_FAILED");
+    await manager.detach("vol-1");
+    await manager.attach(world.request());
+    world.array.last().events.emit({ kind: "closed", reason: undefined });
+    expect((await manager.get("vol-1"))?.state).toBe("attached");
+  });
+
   it("tell the operator what became of them", async () => {
     await manager.attach(world.request());
     const { events } = world.array.last();

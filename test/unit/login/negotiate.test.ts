@@ -99,6 +99,9 @@ describe("an acceptor", () => {
     expect(answer("InitialR2T", "No", { sessionType: "Discovery" })).toBe("Irrelevant");
     expect(answer("DefaultTime2Wait", "5", { sessionType: "Discovery" })).toBe("5");
     expect(answer("HeaderDigest", "None", { sessionType: "Discovery" })).toBe("None");
+    const preferences = { errorRecoveryLevel: 2, maxConnections: 8 } as const;
+    expect(answer("ErrorRecoveryLevel", "2", { sessionType: "Discovery", preferences })).toBe("0");
+    expect(answer("MaxConnections", "4", { sessionType: "Discovery", preferences })).toBe("Irrelevant");
   });
 
   it("calls FirstBurstLength irrelevant without unsolicited data, in whatever order the keys came (§13.14)", () => {
