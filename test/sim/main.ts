@@ -1,0 +1,174 @@
+import { execFileSync, fork } from "node:child_process";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { runMutants } from "./mutants/run.js";
+import { rememberRegressions } from "./regressions.js";
+import { sweep } from "./sweep.js";
+import { addResult, addTally, emptyTally, formatCounts, type Tally } from "./tally.js";
+import { FAULT_KINDS } from "./fault-plan.js";
+import { SimWorld } from "./world.js";
+
+/** Seeds that a process takes at a time. */
+const CHUNK_SEEDS = 25;
+/** From so many seeds on, every kind of fault must have happened. */
+const SEEDS_THAT_SHOW_ALL = 1_000;
+const SHOWN_FAILURES = 20;
+
+const folder = import.meta.dirname;
+
+interface Range {
+  readonly from: number;
+  readonly count: number;
+}
+
+async function runRange({ from, count }: Range): Promise<Tally> {
+  const tally = emptyTally();
+  const before = process.cpuUsage();
+  for (let seed = from; seed < from + count; seed += 1) addResult(tally, await new SimWorld(seed).run());
+  const { user, system } = process.cpuUsage(before);
+  tally.cpuMs = (user + system) / 1000;
+  return tally;
+}
+
+/** A process of its own that runs one range after the other. */
+function serve(): void {
+  process.on("message", (range: Range) => {
+    void runRange(range).then((tally) => process.send?.(tally));
+  });
+}
+
+function runParallel(range: Range, jobs: number, onProgress: (tally: Tally) => void): Promise<Tally> {
+  const total = emptyTally();
+  let next = range.from;
+  const end = range.from + range.count;
+  const worker = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const child = fork(join(folder, "main.ts"), ["--serve"]);
+      const feed = (): void => {
+        if (next >= end) {
+          child.disconnect();
+          resolve();
+          return;
+        }
+        const count = Math.min(CHUNK_SEEDS, end - next);
+        child.send({ from: next, count });
+        next += count;
+      };
+      child.on("message", (tally: Tally) => {
+        addTally(total, tally);
+        onProgress(total);
+        feed();
+      });
+      child.on("error", reject);
+      child.on("exit", (code) => {
+        if (code !== 0) reject(new Error(`a process of the simulation ended with ${code ?? "a signal"}`));
+      });
+      feed();
+    });
+  return Promise.all(Array.from({ length: jobs }, worker)).then(() => total);
+}
+
+function commit(): string {
+  return execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8", cwd: folder }).trim();
+}
+
+async function runSeeds(range: Range, jobs: number, isRemembering: boolean): Promise<void> {
+  let shown = 0;
+  const tally = await runParallel(range, jobs, ({ seeds, failed }) => {
+    if (seeds - shown < 500) return;
+    shown = seeds;
+    console.log(`${seeds} of ${range.count} seeds, ${failed.length} failed`);
+  });
+  console.log(`\nfaults that happened\n${formatCounts(tally.fired)}`);
+  console.log(`\nrecovery\n${formatCounts(tally.recovery)}`);
+  console.log(`\nrules, by how often they were looked at\n${formatCounts(tally.checked)}`);
+  if (Object.keys(tally.failures).length > 0) {
+    console.log(`\noperations that failed, as they may after a refusal\n${formatCounts(tally.failures)}`);
+  }
+  const cpuMs = (tally.cpuMs / Math.max(1, tally.seeds)).toFixed(1);
+  const hours = (tally.virtualMs / 3_600_000).toFixed(1);
+  console.log(`\n${tally.operations} operations in ${hours} h of virtual time, ${cpuMs} ms of CPU per seed`);
+  const failed = [...tally.failed].sort((a, b) => a.seed - b.seed);
+  for (const { seed, violations } of failed.slice(0, SHOWN_FAILURES)) {
+    console.log(`\nseed ${seed} failed at commit ${commit()}:\n  ${violations.join("\n  ")}`);
+  }
+  if (isRemembering) {
+    rememberRegressions(
+      folder,
+      failed.map(({ seed, violations }) => ({ seed, note: `${commit()}: ${violations[0]?.split("\n")[0] ?? ""}` })),
+    );
+  }
+  const never = FAULT_KINDS.filter((kind) => (tally.fired[kind] ?? 0) === 0);
+  const isBlind = range.count >= SEEDS_THAT_SHOW_ALL && never.length > 0;
+  if (isBlind) console.log(`these faults never happened: ${never.join(", ")}`);
+  console.log(`sim: ${tally.seeds - failed.length} seeds passed, ${failed.length} failed`);
+  process.exitCode = failed.length > 0 || isBlind ? 1 : 0;
+}
+
+/** For those who look for the first seed that fails: it is printed as JSON. */
+async function runUntilFailure({ from, count }: Range): Promise<void> {
+  for (let seed = from; seed < from + count; seed += 1) {
+    const { violations } = await new SimWorld(seed).run();
+    const [violation] = violations;
+    if (violation === undefined) continue;
+    console.log(JSON.stringify({ seed, violation }));
+    process.exitCode = 1;
+    return;
+  }
+}
+
+async function replay(seed: number, isTracing: boolean): Promise<void> {
+  const world = new SimWorld(seed, isTracing ? { print: (line) => console.log(line) } : {});
+  const { plan, hash, violations, fired, recovery, operations, virtualMs } = await world.run();
+  const printable = { ...plan, cuts: Object.fromEntries(plan.cuts) };
+  console.log(`seed ${seed}\n${JSON.stringify(printable, undefined, 2)}`);
+  console.log(JSON.stringify({ fired, recovery, operations, virtualMs: Math.round(virtualMs) }, undefined, 2));
+  for (const violation of violations) console.log(violation);
+  console.log(`trace ${hash}, ${violations.length} violations`);
+  process.exitCode = violations.length > 0 ? 1 : 0;
+}
+
+async function runSweep(seed: number, steps: number): Promise<void> {
+  let worlds = 0;
+  let failed = 0;
+  for await (const { wire, isToTarget, afterBytes, result } of sweep(seed, steps)) {
+    worlds += 1;
+    if (result.violations.length === 0) continue;
+    failed += 1;
+    const direction = isToTarget ? "to the target" : "to the initiator";
+    console.log(`connection ${wire} cut after byte ${afterBytes} ${direction}:\n  ${result.violations.join("\n  ")}`);
+  }
+  console.log(`sim: ${worlds - failed} cuts passed, ${failed} failed`);
+  process.exitCode = failed > 0 ? 1 : 0;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: "string" },
+      seeds: { type: "string" },
+      from: { type: "string", default: "1" },
+      jobs: { type: "string", default: "2" },
+      steps: { type: "string", default: "400" },
+      trace: { type: "boolean", default: false },
+      sweep: { type: "boolean", default: false },
+      mutants: { type: "boolean", default: false },
+      "until-failure": { type: "boolean", default: false },
+      remember: { type: "boolean", default: true },
+      serve: { type: "boolean", default: false },
+    },
+    allowNegative: true,
+  });
+  const seed = Number(values.seed ?? 1);
+  if (values.serve) serve();
+  else if (values.mutants) process.exitCode = (await runMutants(Number(values.jobs))) ? 0 : 1;
+  else if (values["until-failure"]) await runUntilFailure({ from: Number(values.from), count: Number(values.seeds) });
+  else if (values.sweep) await runSweep(seed, Number(values.steps));
+  else if (values.seed !== undefined) await replay(seed, values.trace);
+  else {
+    const range = { from: Number(values.from), count: Number(values.seeds ?? 300) };
+    await runSeeds(range, Number(values.jobs), values.remember);
+  }
+}
+
+await main();
