@@ -162,7 +162,7 @@ export class CommandIntake {
       this.window.advance();
       this.#deliver(next);
       for (const { pdu, isDataDigestGood, header } of next.data) {
-        this.#deps.runner().placement.put(next.slot, pdu);
+        this.#deps.runner().placement.put(next.slot, pdu, undefined);
         this.#deps.runner().onDataOut(next.slot, pdu, isDataDigestGood, header);
       }
       // Where nothing is asked for twice, a command whose data was dropped can only fail.

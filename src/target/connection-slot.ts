@@ -66,8 +66,8 @@ export class ConnectionSlot implements ConnectionUser {
   placed: Buffer | undefined;
   /** The task whose buffer the Data-Out PDU being received is written into. */
   placedTask: TargetTask | undefined;
-  /** Does the data of the PDU at hand lie in its task's buffer? Not when its header came before the task began. */
-  isDataPlaced = false;
+  /** The task in whose buffer the data of the PDU at hand lies; none when its header came before the task began. */
+  receivedFor: TargetTask | undefined;
   readonly #user: SlotUser;
   readonly #closed = createDeferred<undefined>();
   #expStatSn = 0;
@@ -122,7 +122,7 @@ export class ConnectionSlot implements ConnectionUser {
   }
 
   onPdu(pdu: InitiatorPdu, isDataDigestGood: boolean, header: Buffer): void {
-    this.isDataPlaced = this.placedTask !== undefined;
+    this.receivedFor = this.placedTask;
     if (this.placedTask !== undefined) this.#user.settleData(this);
     if (pdu.expStatSn !== this.#expStatSn && !this.#speaksOfAnother(pdu)) this.acknowledge(pdu.expStatSn);
     this.#user.onPdu(this, pdu, isDataDigestGood, header);

@@ -43,10 +43,13 @@ export class DataPlacement {
     return slot.placed;
   }
 
-  /** Copies the data of a Data-Out PDU that had no place when its header came, if it has one by now. */
-  put(slot: ConnectionSlot, pdu: ScsiDataOutPdu): void {
+  /**
+   * Copies the data of a Data-Out PDU that was not received into its task's buffer, since there was no such task when
+   * its header came, or another one (`receivedFor`).
+   */
+  put(slot: ConnectionSlot, pdu: ScsiDataOutPdu, receivedFor: TargetTask | undefined): void {
     const task = this.#deps.task(pdu.initiatorTaskTag);
-    if (task?.slot !== slot) return;
+    if (task === receivedFor || task?.slot !== slot) return;
     const place = findPlace(task, pdu.targetTransferTag, pdu.bufferOffset, pdu.data.length);
     if (place !== undefined) pdu.data.copy(place);
   }

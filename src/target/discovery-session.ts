@@ -1,7 +1,5 @@
-import { LUN_ZERO } from "../base/lun.js";
 import type { NegotiatedParameters } from "../login/parameters.js";
-import { RejectReason, RESERVED_TAG } from "../wire/constants.js";
-import { NO_DATA } from "../wire/header.js";
+import { LogoutReason, RejectReason, RESERVED_TAG } from "../wire/constants.js";
 import type { InitiatorPdu } from "../wire/pdu.js";
 import { CommandWindow } from "./command-window.js";
 import type { ConnectionUser, TargetConnection } from "./connection.js";
@@ -9,7 +7,7 @@ import { TargetError } from "./errors.js";
 import type { LoginGrant } from "./login/target-login.js";
 import { TextExchange, type TextAnswers } from "./text-exchange.js";
 
-/** A discovery session (RFC 7143 §4.3): SendTargets and logout, nothing else. */
+/** A discovery session (RFC 7143 §4.3): SendTargets and the logout of the session, nothing else. */
 export class DiscoverySession implements ConnectionUser {
   readonly #connection: TargetConnection;
   readonly #parameters: NegotiatedParameters;
@@ -84,9 +82,13 @@ export class DiscoverySession implements ConnectionUser {
         return;
       }
       case "logout-request":
+        if (pdu.reason !== LogoutReason.closeSession) {
+          this.#reject(RejectReason.protocolError, header);
+          return;
+        }
         connection.send({
           type: "logout-response",
-          response: pdu.reason === 2 ? 2 : 0,
+          response: 0,
           initiatorTaskTag: pdu.initiatorTaskTag,
           statSn: connection.takeStatSn(),
           ...this.#numbers(),
@@ -96,17 +98,8 @@ export class DiscoverySession implements ConnectionUser {
         connection.end();
         return;
       case "nop-out":
-        // Not allowed here (§4.3), but harmless: some initiators ping any session.
-        if (pdu.initiatorTaskTag === RESERVED_TAG) return;
-        connection.send({
-          type: "nop-in",
-          lun: LUN_ZERO,
-          initiatorTaskTag: pdu.initiatorTaskTag,
-          targetTransferTag: RESERVED_TAG,
-          statSn: connection.takeStatSn(),
-          ...this.#numbers(),
-          data: NO_DATA,
-        });
+        // One that answers a ping of ours, or says what has arrived, asks for nothing.
+        if (pdu.initiatorTaskTag !== RESERVED_TAG) this.#reject(RejectReason.protocolError, header);
         return;
       default:
         this.#reject(RejectReason.commandNotSupported, header);

@@ -189,7 +189,7 @@ export class TargetSession implements SlotUser {
     switch (pdu.type) {
       case "scsi-data-out":
         if (!this.intake.takeData(slot, pdu, isDataDigestGood, header)) {
-          if (!slot.isDataPlaced) this.runner.placement.put(slot, pdu);
+          this.runner.placement.put(slot, pdu, slot.receivedFor);
           this.runner.onDataOut(slot, pdu, isDataDigestGood, header);
         }
         return;

@@ -90,6 +90,11 @@ async function abortTask(
     reassign(session.runner, slot, concluded, 0);
     return answer(Code.functionComplete);
   }
+  return answerMissing(session, pdu);
+}
+
+/** §11.6.1 b and c: the task is not here. If its command may still come, its CmdSN counts as received. */
+function answerMissing(session: TargetSession, pdu: TaskManagementRequestPdu): TaskManagementAnswer {
   const { expCmdSn, maxCmdSn } = session.window;
   const isInWindow = serialLessOrEqual(expCmdSn, pdu.refCmdSn) && serialLessOrEqual(pdu.refCmdSn, maxCmdSn);
   if (!isInWindow || !serialLess(pdu.refCmdSn, pdu.cmdSn)) return answer(Code.taskDoesNotExist);
@@ -211,8 +216,9 @@ async function manageByLevel2(session: TargetSession, pdu: TaskManagementRequest
   switch (pdu.function) {
     case TaskManagementFunction.queryTask: {
       const task = session.runner.tasks.get(pdu.referencedTaskTag);
-      const isThere = task !== undefined && lunEquals(task.lun, pdu.lun);
-      return answer(isThere ? Code.functionSucceeded : Code.functionComplete);
+      if (task !== undefined && lunEquals(task.lun, pdu.lun)) return answer(Code.functionSucceeded);
+      // RFC 7144 §6.3.3: RefCmdSN is used as for ABORT TASK.
+      return answerMissing(session, pdu);
     }
     case TaskManagementFunction.queryTaskSet:
       return answer(session.hasTasks(unit) ? Code.functionSucceeded : Code.functionComplete);

@@ -248,13 +248,12 @@ export class TargetLogin {
     const first = this.#first;
     if (first === undefined) throw invalid("the login has no first request");
     const admission = this.#options.gatekeeper(names, first);
-    const { preferences } = this.#options;
     const { joined } = admission;
     const negotiator = new Negotiator({
       role: "target",
       sessionType,
       isLeading: joined === undefined,
-      preferences,
+      preferences: preferencesOf(this.#options.preferences, sessionType),
       ...(joined === undefined ? {} : { current: newConnectionOf(joined) }),
     });
     return { ...names, sessionType, admission, negotiator };
@@ -347,6 +346,11 @@ export class TargetLogin {
       data,
     };
   }
+}
+
+/** §7.4.1, §13.21: a discovery session has level 0 and one connection. */
+function preferencesOf(preferences: OperationalPreferences, sessionType: SessionType): OperationalPreferences {
+  return sessionType === "Normal" ? preferences : { ...preferences, errorRecoveryLevel: 0, maxConnections: 1 };
 }
 
 /** Digests and segment lengths are each connection's own, and begin with the RFC's defaults (§13). */

@@ -1,3 +1,4 @@
+import { encodePdu, NO_DIGESTS } from "../../../src/wire/encode.js";
 import type { TaskManagementRequestPdu } from "../../../src/wire/pdu.js";
 import {
   dataOut,
@@ -146,6 +147,51 @@ describe("commands over several connections (RFC 7143 §4.2.2.1)", () => {
     expect(second.next("scsi-response").status).toBe(0);
     const read = await second.run(READ_8, 4096);
     expect([read.data[511], read.data[512], read.data[4095]]).toEqual([1, 2, 2]);
+  });
+
+  test("data whose header came before its command's turn, and whose rest came after it, is placed", async () => {
+    const [first, second] = await pair({ FirstBurstLength: "4096", ImmediateData: "No" });
+    const gap = first.command("00");
+    const command = second.command(WRITE_8, { isWrite: true, isFinal: false, expectedDataTransferLength: 4096 });
+    const bytes = Buffer.concat(
+      encodePdu(dataOut(command.initiatorTaskTag, { data: Buffer.alloc(4096, 0x5a) }), NO_DIGESTS),
+    );
+    await second.send(command);
+    await second.sendBytes(bytes.subarray(0, 1000));
+    await first.send(gap);
+    await second.sendBytes(bytes.subarray(1000));
+    expect(second.next("scsi-response").status).toBe(0);
+    const { data } = await second.run(READ_8, 4096);
+    expect(data.every((byte) => byte === 0x5a)).toBe(true);
+  });
+
+  test("a write that another session aborts while its data arrives does not touch memory that others have", async () => {
+    const world = new TargetWorld();
+    const keysOfOther = { InitialR2T: "Yes", ImmediateData: "No" };
+    const first = await ready(keysOfOther, world);
+    const command = first.command(WRITE_8, { isWrite: true, expectedDataTransferLength: 4096 });
+    await first.send(command);
+    const { targetTransferTag } = first.next("ready-to-transfer");
+    const bytes = Buffer.concat(
+      encodePdu(dataOut(command.initiatorTaskTag, { targetTransferTag, data: Buffer.alloc(4096, 0xee) }), NO_DIGESTS),
+    );
+    await first.sendBytes(bytes.subarray(0, 1000));
+    const other = await world.login({ isid: "800000000002", keys: keysOfOther });
+    await other.clearAttention();
+    await other.send(management(other, { function: 4 }));
+    expect(other.next("task-management-response").response).toBe(0);
+    // Buffers of this size are used again at once: this write must not get the one that is still written to.
+    const write = other.command(WRITE_8, { isWrite: true, expectedDataTransferLength: 4096 });
+    await other.send(write);
+    const r2t = other.next("ready-to-transfer");
+    const half = { targetTransferTag: r2t.targetTransferTag, isFinal: false, data: Buffer.alloc(2048, 0x11) };
+    await other.send(dataOut(write.initiatorTaskTag, half));
+    await first.sendBytes(bytes.subarray(1000));
+    const rest = { ...half, isFinal: true, dataSn: 1, bufferOffset: 2048 };
+    await other.send(dataOut(write.initiatorTaskTag, rest));
+    expect(other.next("scsi-response").status).toBe(0);
+    const { data } = await other.run(READ_8, 4096);
+    expect(data.every((byte) => byte === 0x11)).toBe(true);
   });
 
   test("a retried command is ignored in silence with its data (§7.2.1)", async () => {

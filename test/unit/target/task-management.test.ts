@@ -81,7 +81,12 @@ describe("task management", () => {
       return peer.next("task-management-response").response;
     };
     expect(await ask({ function: 9, referencedTaskTag: command.initiatorTaskTag })).toBe(7);
-    expect(await ask({ function: 9, referencedTaskTag: 0x4444 })).toBe(0);
+    // RFC 7144 §6.3.3: a command that may still come counts as received, one that cannot does not exist.
+    expect(await ask({ function: 9, referencedTaskTag: 0x4444, refCmdSn: peer.cmdSn + 500 })).toBe(1);
+    const lost = peer.command("00");
+    expect(await ask({ function: 9, referencedTaskTag: lost.initiatorTaskTag, refCmdSn: lost.cmdSn })).toBe(0);
+    await peer.send(lost);
+    expect(peer.received).toEqual([]);
     expect(await ask({ function: 10 })).toBe(7);
     expect(await ask({ function: 12 })).toBe(0);
     // ABORT TASK SET waits for the data that was asked for (RFC 7143 §4.2.3.3).
@@ -117,6 +122,20 @@ describe("task management", () => {
     const again = await world.login({ keys });
     await again.send(management(again, { function: 12 }));
     expect(again.next("task-management-response")).toMatchObject({ response: 7, additionalResponse: 0x06_2907 });
+  });
+
+  test("a task management request is not the object of another (RFC 7143 §11.5.1)", async () => {
+    const world = new TargetWorld();
+    const peer = await ready({ iSCSIProtocolLevel: "2", InitialR2T: "Yes", ImmediateData: "No" }, world);
+    await peer.send(peer.command(WRITE_8, { isWrite: true, expectedDataTransferLength: 4096 }));
+    peer.next("ready-to-transfer");
+    await peer.send(management(peer, { function: 2, initiatorTaskTag: 0x5001 }));
+    for (const code of [1, 8, 9]) {
+      await peer.send(management(peer, { function: code, referencedTaskTag: 0x5001 }));
+      expect(peer.next("task-management-response").response).toBe(255);
+    }
+    await world.clock.advance(3_000);
+    expect(peer.next("task-management-response")).toMatchObject({ response: 0, initiatorTaskTag: 0x5001 });
   });
 
   test("COLD RESET ends every session of the target", async () => {
