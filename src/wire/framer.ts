@@ -13,10 +13,13 @@ export interface FramerOptions {
   readonly resynchronise?: boolean;
 }
 
-/** A PDU that was dropped because its header was damaged. All facts come from that header: use them as hints only. */
+/**
+ * A PDU that was dropped because its header was damaged. All facts come from that header: use them as hints only. When
+ * several bits of its length were changed, PDUs behind it may be gone with it: numbers that are missing tell.
+ */
 export interface DroppedPdu {
   readonly opcode: number;
-  /** Length of the whole PDU, with digests and padding. */
+  /** All that was dropped, with digests and padding. */
   readonly skippedBytes: number;
 }
 

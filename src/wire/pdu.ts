@@ -30,6 +30,8 @@ export interface ScsiCommandPdu {
   readonly cdb: Buffer;
   /** Bidirectional read expected data transfer length AHS (§11.2.2.4), when both R and W are set. */
   readonly bidirectionalReadLength?: number;
+  /** RFC 7144 §5.1.1: 1 to 15; means nothing below iSCSIProtocolLevel 2. Absent when it is 0. */
+  readonly commandPriority?: number;
   readonly data: Buffer;
 }
 
@@ -47,6 +49,8 @@ export interface ScsiResponsePdu extends TargetSequence {
   readonly isUnderflow: boolean;
   readonly bidirectionalResidualCount: number;
   readonly residualCount: number;
+  /** RFC 7144 §5.2.1, 16 bits; means nothing below iSCSIProtocolLevel 2. Absent when it is 0. */
+  readonly statusQualifier?: number;
   readonly data: Buffer;
 }
 

@@ -45,13 +45,15 @@ const scsiCommand: ArbitraryPdu<"scsi-command"> = fc
     expStatSn: u32,
     cdb: fc.oneof(bytes(16, 16), bytes(17, 260)),
     bidirectionalReadLength: u32,
+    commandPriority: fc.integer({ min: 0, max: 15 }),
     data,
   })
-  .map(({ bidirectionalReadLength, ...pdu }) => ({
+  .map(({ bidirectionalReadLength, commandPriority, ...pdu }) => ({
     ...pdu,
     isFinal: pdu.isFinal || !pdu.isWrite || pdu.data.length === pdu.expectedDataTransferLength,
     expectedDataTransferLength: pdu.isRead || pdu.isWrite ? pdu.expectedDataTransferLength : 0,
     ...(pdu.isRead && pdu.isWrite ? { bidirectionalReadLength } : {}),
+    ...(commandPriority === 0 ? {} : { commandPriority }),
   }));
 
 const scsiResponse: ArbitraryPdu<"scsi-response"> = fc
@@ -69,9 +71,10 @@ const scsiResponse: ArbitraryPdu<"scsi-response"> = fc
     isUnderflow: flag,
     bidirectionalResidualCount: u32,
     residualCount: u32,
+    statusQualifier: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 0xffff })),
     data,
   })
-  .map((pdu) => {
+  .map(({ statusQualifier, ...pdu }) => {
     const isCompleted = pdu.response === 0;
     const isBidirectionalOverflow = isCompleted && pdu.isBidirectionalOverflow;
     const isBidirectionalUnderflow = isCompleted && pdu.isBidirectionalUnderflow && !isBidirectionalOverflow;
@@ -83,6 +86,7 @@ const scsiResponse: ArbitraryPdu<"scsi-response"> = fc
       bidirectionalResidualCount:
         isBidirectionalOverflow || isBidirectionalUnderflow ? pdu.bidirectionalResidualCount : 0,
       residualCount: isOverflow || isUnderflow ? pdu.residualCount : 0,
+      ...(statusQualifier === 0 ? {} : { statusQualifier }),
     };
   });
 

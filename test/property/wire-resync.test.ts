@@ -142,8 +142,10 @@ test("any number of changed bits in one header never makes a PDU that was not se
       }
       const stream = Buffer.concat(encoded.map((bytes, index) => (index === victimIndex ? victim : bytes)));
       const { good } = receive([stream], digests);
+      // A length that was changed may end with another PDU: what is lost then is a whole number of them (§7.8).
       const before = clean.slice(0, victimIndex);
-      expect([before, [...before, ...clean.slice(victimIndex + 1)]]).toContainEqual(good);
+      const after = clean.slice(victimIndex + 1);
+      expect(after.map((_, lost) => [...before, ...after.slice(lost)]).concat([before])).toContainEqual(good);
     }),
     { numRuns: 2000 },
   );

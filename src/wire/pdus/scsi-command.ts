@@ -14,11 +14,13 @@ import {
 } from "../header.js";
 import type { ScsiCommandPdu, ScsiResponsePdu } from "../pdu.js";
 
-/** SCSI Command and SCSI Response, RFC 7143 §11.3 and §11.4. */
+/** SCSI Command and SCSI Response, RFC 7143 §11.3 and §11.4 with RFC 7144 §5. */
 
 const READ_BIT = 0x40;
 const WRITE_BIT = 0x20;
 const ATTRIBUTE_MASK = 0x07;
+/** Byte 2, the upper half: RFC 7144 §5.1.1. */
+const PRIORITY_SHIFT = 4;
 
 const BIDIRECTIONAL_OVERFLOW_BIT = 0x10;
 const BIDIRECTIONAL_UNDERFLOW_BIT = 0x08;
@@ -39,6 +41,7 @@ export function writeScsiCommand(pdu: ScsiCommandPdu, bytes: Buffer, offset: num
     (pdu.isRead ? READ_BIT : 0) |
     (pdu.isWrite ? WRITE_BIT : 0) |
     (pdu.taskAttribute & ATTRIBUTE_MASK);
+  if (pdu.commandPriority !== undefined) bytes.writeUInt8(pdu.commandPriority << PRIORITY_SHIFT, offset + 2);
   writeLun(pdu.lun, bytes, offset + 8);
   writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
   writeU32(bytes, offset + 20, pdu.expectedDataTransferLength);
@@ -74,6 +77,7 @@ export function readScsiCommand(header: Buffer, ahs: Buffer | undefined, data: B
   if (isWrite && !isFinal && data.length === expectedDataTransferLength) {
     throw commandInvalid("11.3.4", "all data is immediate, so no more follows and the F bit must be set");
   }
+  const commandPriority = header.readUInt8(2) >>> PRIORITY_SHIFT;
   return {
     type: "scsi-command",
     isImmediate: isImmediateHeader(header),
@@ -88,6 +92,7 @@ export function readScsiCommand(header: Buffer, ahs: Buffer | undefined, data: B
     expStatSn: readU32(header, 28),
     cdb: joinCdb(header, additional?.cdbRest),
     ...(isRead && isWrite && readLength !== undefined ? { bidirectionalReadLength: readLength } : {}),
+    ...(commandPriority === 0 ? {} : { commandPriority }),
     data,
   };
 }
@@ -113,6 +118,7 @@ export function writeScsiResponse(pdu: ScsiResponsePdu, bytes: Buffer, offset: n
     (pdu.isUnderflow ? UNDERFLOW_BIT : 0);
   bytes.writeUInt8(pdu.response, offset + 2);
   bytes.writeUInt8(pdu.status, offset + 3);
+  if (pdu.statusQualifier !== undefined) bytes.writeUInt16BE(pdu.statusQualifier, offset + 8);
   writeU32(bytes, offset + 16, pdu.initiatorTaskTag);
   writeU32(bytes, offset + 20, pdu.snackTag);
   writeSequence(pdu, bytes, offset);
@@ -138,7 +144,7 @@ export function readScsiResponse(header: Buffer, data: Buffer): ScsiResponsePdu 
   if ((isOverflow && isUnderflow) || (isBidirectionalOverflow && isBidirectionalUnderflow)) {
     throw fieldInvalid(Opcode.scsiResponse, "11.4.1", "overflow and underflow are both set");
   }
-  return {
+  const pdu: ScsiResponsePdu = {
     type: "scsi-response",
     response,
     status: header.readUInt8(3),
@@ -156,4 +162,6 @@ export function readScsiResponse(header: Buffer, data: Buffer): ScsiResponsePdu 
     residualCount: isOverflow || isUnderflow ? readU32(header, 44) : 0,
     data,
   };
+  const statusQualifier = header.readUInt16BE(8);
+  return statusQualifier === 0 ? pdu : { ...pdu, statusQualifier };
 }

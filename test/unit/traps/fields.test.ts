@@ -18,8 +18,10 @@ const all = (from: number, to: number): readonly (readonly [number, number])[] =
 
 /** What the figures of §11 draw as reserved: byte and mask. */
 const reserved: { readonly [T in PduType]: readonly (readonly [number, number])[] } = {
-  "scsi-command": [[1, 0x18], ...all(2, 3)],
-  "scsi-response": [[1, 0x61], ...all(8, 15)],
+  // Byte 2 has RFC 7144's command priority.
+  "scsi-command": [[1, 0x18], [2, 0x0f], ...all(3, 3)],
+  // Bytes 8 and 9 are RFC 7144's status qualifier.
+  "scsi-response": [[1, 0x61], ...all(10, 15)],
   "task-management-request": [...all(2, 3), ...all(40, 47)],
   // Bytes 8 to 10 are RFC 7144's Additional Response Information.
   "task-management-response": [[1, 0x7f], ...all(3, 3), ...all(11, 15), ...all(20, 23), ...all(36, 47)],

@@ -49,7 +49,7 @@ test("trap 58: a ping reply that was cut to our MaxRecvDataSegmentLength is a go
 
   const peer = await ready({ MaxRecvDataSegmentLength: "512" });
   const sent = Buffer.from(Array.from({ length: 2000 }, (_, index) => index & 0xff));
-  await peer.send({ ...nopOut(peer), type: "nop-out", data: sent } as Pdu & { type: "nop-out" });
+  await peer.send({ ...nopOut(peer, ""), data: sent });
   expect(peer.next("nop-in").data).toEqual(sent.subarray(0, 512));
 });
 
@@ -91,13 +91,20 @@ test("trap 59: event 4: a Text Request within Parameter3 seconds, on the same co
   expect(target.connection.ofType("text-request")).toHaveLength(1);
 });
 
-test("trap 60: after a broken connection DefaultTime2Wait is waited, after a logout what its response says", async () => {
+test("trap 60: after a broken connection DefaultTime2Wait is waited, after an event or a logout what those say", async () => {
   const broken = await openSession({ target: { keys: { DefaultTime2Wait: "7" } } });
   broken.target.connection.close();
   await broken.clock.advance(6_900);
   expect(broken.target.connections).toHaveLength(1);
   await broken.clock.advance(1_500);
   expect(broken.target.connections).toHaveLength(2);
+
+  const told = await openSession({ target: { keys: { DefaultTime2Wait: "30" } } });
+  told.target.connection.send(asyncMessage(3, { parameter2: 3, parameter3: 9 }));
+  await told.clock.advance(2_900);
+  expect(told.target.connections).toHaveLength(1);
+  await told.clock.advance(1_500);
+  expect(told.target.connections).toHaveLength(2);
 
   const asked = await openSession({ target: { keys: { DefaultTime2Wait: "0" }, onPdu: answerLogout(0, 6) } });
   asked.target.connection.send(asyncMessage(1, { parameter3: 1 }));
@@ -115,7 +122,7 @@ test("trap 69: after a Logout Request nothing more is sent on the connection", a
   await clock.advance(1);
   const late = execute(session, {});
   const { connection } = target;
-  await clock.advance(4_000);
+  await clock.advance(12_000);
   expect(connection.received.at(-1)?.type).toBe("logout-request");
   expect(connection.ofType("logout-request")).toHaveLength(1);
   const { initiatorTaskTag } = connection.ofType("logout-request")[0]!;

@@ -28,6 +28,22 @@ test.each([0, 1])(
   },
 );
 
+test("trap 65: the target counts an aborted CmdSN as received, and says 1 to a task that never was", async () => {
+  const peer = await ready();
+  const missing = peer.cmdSn;
+  await peer.send(peer.command("00", { cmdSn: missing + 1, initiatorTaskTag: 0x300 }));
+  peer.cmdSn = (missing + 2) >>> 0;
+  expect(peer.received).toEqual([]);
+  await peer.send(management(peer, { referencedTaskTag: 0x4444, refCmdSn: missing }));
+  const kinds = peer.received.map((pdu) => pdu.type).sort();
+  expect(kinds).toEqual(["scsi-response", "task-management-response"]);
+  const answer = peer.received.find((pdu) => pdu.type === "task-management-response");
+  expect(answer).toMatchObject({ response: 0 });
+  peer.received.length = 0;
+  await peer.send(management(peer, { referencedTaskTag: 0x5555, refCmdSn: (missing - 50) >>> 0 }));
+  expect(peer.next("task-management-response").response).toBe(1);
+});
+
 test("trap 66: after ABORT TASK SET outstanding R2Ts are still answered", async () => {
   const fixture = await openSession({ target: { keys: { InitialR2T: "Yes", ImmediateData: "No" } } });
   const { command, execution } = await begin(fixture, { cdb: write(0, 2), dataOut: Buffer.alloc(1024, 3) });
