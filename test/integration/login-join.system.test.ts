@@ -10,8 +10,8 @@ describeNeeding(["istgt"], "connections of one session at istgt", () => {
 
   beforeAll(async () => {
     istgt = await Istgt.start({
-      controlPort: 13_490,
-      portals: [at(13_491), at(13_492), { host: "::1", port: 13_491 }],
+      controlPort: 13_520,
+      portals: [at(13_521), at(13_522), { host: "::1", port: 13_521 }],
       diskBytes: 1_048_576,
     });
   });
@@ -20,8 +20,8 @@ describeNeeding(["istgt"], "connections of one session at istgt", () => {
 
   it("joins over all portals; keys it does not know harm nothing; what may not join is refused", async () => {
     const options = loginOptions({ targetName: ISTGT_TARGET_NAME, offers: { maxConnections: 8 } });
-    const portals = [at(13_492), { host: "::1", port: 13_491 }, at(13_491), at(13_492)];
-    const { leading, joins } = await logInAndJoin(at(13_491), portals, options);
+    const portals = [at(13_522), { host: "::1", port: 13_521 }, at(13_521), at(13_522)];
+    const { leading, joins } = await logInAndJoin(at(13_521), portals, options);
     process.stdout.write(`istgt: ${JSON.stringify({ leading, joins })}\n`);
     expect(leading).toMatchObject({ hasTsih: true, parameters: { maxConnections: 4, taskReporting: "RFC3720" } });
     expect(joins).toMatchObject([
@@ -42,7 +42,7 @@ describeNeeding(["tgtd", "tgtadm"], "connections of one session at tgtd", () => 
   beforeAll(async () => {
     tgtd = await Tgtd.start({
       controlPort: 7392,
-      portals: ["127.0.0.1:13493", "127.0.0.1:13494"],
+      portals: ["127.0.0.1:13523", "127.0.0.1:13524"],
       targets: [{ name: targetName, diskBytes: [1_048_576], parameters: { MaxConnections: 4 } }],
     });
   });
@@ -51,7 +51,7 @@ describeNeeding(["tgtd", "tgtadm"], "connections of one session at tgtd", () => 
 
   it("keys it does not know harm nothing; a join that is none is refused", async () => {
     const options = loginOptions({ targetName, offers: { maxConnections: 4 } });
-    const { leading, joins } = await logInAndJoin(at(13_493), [at(13_494)], options);
+    const { leading, joins } = await logInAndJoin(at(13_523), [at(13_524)], options);
     process.stdout.write(`tgt: ${JSON.stringify({ leading, joins })}\n`);
     expect(leading).toMatchObject({ hasTsih: true, parameters: { taskReporting: "RFC3720", iscsiProtocolLevel: 1 } });
     // It agrees to four connections, then treats the second login as that of a new session: noticed, not believed.
