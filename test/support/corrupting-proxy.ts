@@ -63,8 +63,11 @@ class Passage {
 
   /** Both sides see a reset. */
   kill(): void {
-    this.#initiator.resetAndDestroy();
-    this.#target.resetAndDestroy();
+    for (const socket of [this.#initiator, this.#target]) {
+      // A socket that is being shut down cannot be reset; its handle would stay open.
+      if (socket.writableEnded) socket.destroy();
+      else socket.resetAndDestroy();
+    }
   }
 
   #join(from: Socket, to: Socket, direction: Direction, onClosed: () => void): void {
