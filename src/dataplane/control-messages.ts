@@ -106,6 +106,7 @@ const sessionMessage = z.object({
   maxConnections: z.number(),
   taskReporting: z.string(),
   iscsiProtocolLevel: z.number(),
+  extensionAnswers: z.record(z.string(), z.string()).default({}),
   connectionPolicy: z.string(),
   connections: z.array(connectionMessage),
   recovery: recoveryMessage.nullish().transform((recovery) => recovery ?? recoveryMessage.parse({})),

@@ -42,6 +42,8 @@ export interface ConnectVolumeRequest {
   readonly dataDigest: DigestChoice;
   /** Where the initiator shall not go by its defaults: connections, recovery, portals, times. */
   readonly settings?: InitiatorSettings;
+  /** Keys of our own to offer the target (RFC 7143 §13.22), as checkExtensionKeys has them; the status has its answers. */
+  readonly extensionKeys?: NonNullable<SessionOptions["extensionKeys"]>;
   /** The volume has other sessions: while this one has no path, its requests wait for LinkDownTime. */
   readonly isOneOfSeveralPaths?: boolean;
   /** Take precedence over `settings`, like `maxTasks`. */
@@ -206,11 +208,12 @@ function sessionOptions(
   request: ConnectVolumeRequest,
   portals: readonly [PortalAddress, ...PortalAddress[]],
 ): SessionOptions {
-  const { targetName, initiatorName, isid, headerDigest, dataDigest, chap, timers, maxTasks } = request;
+  const { targetName, initiatorName, isid, headerDigest, dataDigest, chap, timers, maxTasks, extensionKeys } = request;
   return {
     portal: portals[0],
     ...{ targetName, initiatorName, isid, headerDigest, dataDigest },
     ...(chap === undefined ? {} : { chap }),
+    ...(extensionKeys === undefined ? {} : { extensionKeys }),
     ...planSession({
       portals,
       settings: request.settings ?? {},

@@ -27,6 +27,8 @@ export interface VolumeSessionStatus {
   readonly maxConnections: number;
   readonly taskReporting: string;
   readonly iscsiProtocolLevel: number;
+  /** What the target said to the extension keys that were offered, by key; `NotUnderstood` and the like included. */
+  readonly extensionAnswers: Readonly<Record<string, string>>;
   readonly connectionPolicy: string;
   /** Those in full feature phase. */
   readonly connections: readonly VolumeConnectionStatus[];
@@ -53,6 +55,7 @@ export function volumeSessionStatus(snapshot: SessionSnapshot): VolumeSessionSta
     maxConnections: snapshot.maxConnections,
     taskReporting: snapshot.taskReporting,
     iscsiProtocolLevel: snapshot.iscsiProtocolLevel,
+    extensionAnswers: Object.fromEntries(snapshot.extensionAnswers),
     connectionPolicy: snapshot.policy,
     connections: snapshot.connections.map((connection) => ({
       cid: connection.cid,

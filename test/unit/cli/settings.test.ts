@@ -51,7 +51,13 @@ describe("tables of sessions and connections", () => {
         ...{ portal: "192.0.2.1:3260", targetName: "iqn.x", state: "ready", tsih: 1, isid: "800000000001" },
         ...{ headerDigest: "None", dataDigest: "None", reconnects: 0, commandsInFlight: 3 },
         ...{ readBytes: 1, writtenBytes: 2, readOperations: 3, writeOperations: 4 },
-        ...{ errorRecoveryLevel: 2, maxConnections: 8, taskReporting: "RFC3720", iscsiProtocolLevel: 1 },
+        ...{
+          errorRecoveryLevel: 2,
+          maxConnections: 8,
+          taskReporting: "RFC3720",
+          iscsiProtocolLevel: 1,
+          extensionAnswers: {},
+        },
         connectionPolicy: "round-robin",
         connections: [
           { cid: 0, ...connection },

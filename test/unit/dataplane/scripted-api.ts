@@ -38,6 +38,7 @@ export const status: VolumeStatus = {
       ...{ headerDigest: "CRC32C", dataDigest: "None", reconnects: 2, commandsInFlight: 7 },
       ...{ readBytes: 2 ** 45, writtenBytes: 1, readOperations: 2, writeOperations: 3 },
       ...{ errorRecoveryLevel: 2, maxConnections: 8, taskReporting: "ResponseFence", iscsiProtocolLevel: 2 },
+      extensionAnswers: { "X-com.example.a": "1,2" },
       connectionPolicy: "weighted-path",
       connections: [
         {

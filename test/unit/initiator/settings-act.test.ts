@@ -38,6 +38,23 @@ describe("what settings offer to the target", () => {
     });
   });
 
+  it("keys of our own, whose answers are in the status", async () => {
+    const world = await settingsWorld();
+    for (const target of world.targets.values()) target.keys = { "X-dev.hawser.a": "NotUnderstood" };
+    const extensionKeys = [
+      ["X-dev.hawser.a", "1"],
+      ["X-dev.hawser.b", "2"],
+    ] as const;
+    const volume = await world.connect({}, { extensionKeys });
+    expect(volume.sessions()[0]?.extensionAnswers).toEqual({
+      "X-dev.hawser.a": "NotUnderstood",
+      "X-dev.hawser.b": "2",
+    });
+    await expect(world.connect({}, { extensionKeys: [["Y-a", "1"]] })).rejects.toMatchObject({
+      code: "NEGOTIATION_KEY_NOT_ALLOWED",
+    });
+  });
+
   it("room for connections, and with it the response fence and RFC 7144", async () => {
     const world = await settingsWorld();
     await world.connect({ maxConnections: "4" });
