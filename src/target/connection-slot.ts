@@ -95,8 +95,8 @@ export class ConnectionSlot implements ConnectionUser {
     }
     this.state = "logged-in";
     this.#expStatSn = this.connection.statSn;
-    this.connection.enterFullFeature(this, this.parameters);
-    if (!this.connection.isOpen) this.onClosed();
+    if (this.connection.isOpen) this.connection.enterFullFeature(this, this.parameters);
+    else this.onClosed();
   }
 
   /** Resolves when the connection is gone. */

@@ -141,8 +141,12 @@ export class TargetConnection {
     if (this.isOpen) this.#stream.resume();
   }
 
-  /** The login is over: the next PDU goes to `user`. Call after the final login response was sent. */
+  /**
+   * The login is over: the next PDU goes to `user`. Call after the final login response was sent. Does nothing when the
+   * connection is gone, which `user` is then not told.
+   */
   enterFullFeature(user: ConnectionUser, parameters: NegotiatedParameters): void {
+    if (!this.isOpen) return;
     this.#loginTimer.cancel();
     this.#phase = "full-feature";
     this.#user = user;

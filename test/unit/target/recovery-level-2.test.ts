@@ -3,11 +3,13 @@ import { MemoryDevice } from "../../../src/block/memory-device.js";
 import type { ScsiCommandPdu } from "../../../src/wire/pdu.js";
 import {
   dataOut,
+  INITIATOR_NAME,
   management,
   nopOut,
   outcomeOf,
   READ_8,
   ready,
+  TARGET_NAME,
   TargetWorld,
   WRITE_8,
   type TargetPeer,
@@ -289,11 +291,25 @@ describe("connections that are recovered (RFC 7143 §6.3.4, §7.5)", () => {
     expect(world.server.sessions()).toHaveLength(1);
   });
 
+  test("a connection that breaks while its login waits for an old session leaves no session", async () => {
+    const { device, release } = slowDevice();
+    const world = new TargetWorld({ devices: [device] });
+    const first = await ready({}, world);
+    await first.send({ ...writeOf(first), data: Buffer.alloc(4096, 8) });
+    const again = await world.connect();
+    const names = { InitiatorName: INITIATOR_NAME, TargetName: TARGET_NAME };
+    await again.send(again.loginRequest(names));
+    await again.break();
+    release();
+    await world.clock.advance(0);
+    expect(world.server.sessions()).toEqual([]);
+  });
+
   test("withdrawn access ends a session that has no connection", async () => {
     const world = new TargetWorld();
     const first = await ready(level2, world);
     await first.break();
-    await world.server.setAccess("iqn.2026-11.dev.hawser:unit", { kind: "list", rules: [] });
+    await world.server.setAccess(TARGET_NAME, { kind: "list", rules: [] });
     expect([world.server.sessions().length, world.clock.pendingTimers]).toEqual([0, 1]);
   });
 
