@@ -54,6 +54,15 @@ export class TimeoutError extends AppError {}
 /** The caller withdrew what it asked for. */
 export class CancelledError extends AppError {}
 
+/**
+ * The error itself, when it was raised on purpose. Anything else is a mistake of ours, which must not pass for a failure of
+ * the peer: it is thrown on.
+ */
+export function asAppError(error: unknown): AppError {
+  if (error instanceof AppError) return error;
+  throw error;
+}
+
 /** A human-readable line for any thrown value. */
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

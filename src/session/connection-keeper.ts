@@ -1,6 +1,6 @@
 import { Backoff } from "../base/backoff.js";
 import { sleep } from "../base/clock.js";
-import { AppError, errorMessage } from "../base/errors.js";
+import { type AppError, asAppError } from "../base/errors.js";
 import { MAX_CONNECTIONS_PER_SESSION } from "../base/limits.js";
 import { Mutex } from "../base/mutex.js";
 import { formatPortal } from "../base/portal.js";
@@ -145,8 +145,8 @@ export class ConnectionKeeper {
         return;
       } catch (error) {
         if (signal.aborted) return;
-        if (!(error instanceof AppError)) throw error;
-        const facts = { portal: formatPortal(place.plan.portal), cid: place.connectionId, reason: errorMessage(error) };
+        const reason = asAppError(error).message;
+        const facts = { portal: formatPortal(place.plan.portal), cid: place.connectionId, reason };
         if (attempt === 1) logger.warn("a connection cannot be added to the session", facts);
         else logger.debug("a connection still cannot be added to the session", facts);
       }

@@ -1,5 +1,5 @@
 import { sleep } from "../base/clock.js";
-import { AppError, errorMessage } from "../base/errors.js";
+import { asAppError } from "../base/errors.js";
 import { LogoutReason, TaskManagementFunction, TaskManagementResponseCode } from "../wire/constants.js";
 import type { LogoutResponsePdu, TaskManagementRequestPdu } from "../wire/pdu.js";
 import type { Connection } from "./connection.js";
@@ -113,11 +113,11 @@ export class ConnectionRecovery {
         await this.#recover(lost, signal);
       } catch (error) {
         if (isOver(signal)) return;
-        if (!(error instanceof AppError)) throw error;
+        const { message } = asAppError(error);
         // The connection we worked with may have gone too: then another one goes on, or a new login.
         if (this.#losses !== losses) continue;
         this.#host.giveUp(
-          new SessionError("SESSION_CONNECTION_LOST", `connection recovery failed: ${errorMessage(error)}`, {
+          new SessionError("SESSION_CONNECTION_LOST", `connection recovery failed: ${message}`, {
             retry: "same-path",
             cause: error,
           }),

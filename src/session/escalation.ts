@@ -1,4 +1,4 @@
-import { AppError, errorMessage } from "../base/errors.js";
+import { asAppError } from "../base/errors.js";
 import { formatLun } from "../base/lun.js";
 import { Mutex } from "../base/mutex.js";
 import { TaskManagementResponseCode } from "../wire/constants.js";
@@ -95,8 +95,7 @@ export class Escalation {
   }
 
   #failed(step: "abort-task" | "lun-reset" | "target-reset", error: unknown): false {
-    if (!(error instanceof AppError)) throw error;
-    this.#report(step, "failed", errorMessage(error));
+    this.#report(step, "failed", asAppError(error).message);
     return false;
   }
 

@@ -1,5 +1,5 @@
 import { sleep } from "../base/clock.js";
-import { AppError } from "../base/errors.js";
+import { asAppError } from "../base/errors.js";
 import { LogoutReason } from "../wire/constants.js";
 import type { LogoutResponsePdu } from "../wire/pdu.js";
 import { SessionError, protocolError } from "./errors.js";
@@ -77,8 +77,7 @@ export async function logOutOnRequest(
     announced = { waitMs, retainMs: answer.time2Retain * 1000 };
     connection.isLoggedOut = true;
   } catch (error) {
-    if (!(error instanceof AppError)) throw error;
-    logger.warn("logout that the target asked for failed", { error: error.message });
+    logger.warn("logout that the target asked for failed", { error: asAppError(error).message });
   }
   if (!isLeaving(context, connection)) return;
   context.dropConnection(

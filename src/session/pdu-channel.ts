@@ -1,5 +1,5 @@
 import type { Clock } from "../base/clock.js";
-import { AppError } from "../base/errors.js";
+import { type AppError, asAppError } from "../base/errors.js";
 import { MAX_HELD_PDUS } from "../base/limits.js";
 import type { Logger } from "../base/logger.js";
 import type { ByteStream } from "../transport/transport.js";
@@ -114,8 +114,7 @@ export class PduChannel {
     try {
       for (const { pdu, isDataDigestGood } of held.pdus) user.onPdu(pdu, isDataDigestGood);
     } catch (error) {
-      if (!(error instanceof AppError)) throw error;
-      this.destroy(error);
+      this.destroy(asAppError(error));
     }
     if (held.closed !== undefined) user.onClosed(held.closed.error);
   }
@@ -178,8 +177,7 @@ export class PduChannel {
     try {
       this.#framer.push(chunk);
     } catch (error) {
-      if (!(error instanceof AppError)) throw error;
-      this.destroy(error);
+      this.destroy(asAppError(error));
       return;
     } finally {
       this.#isReceiving = false;

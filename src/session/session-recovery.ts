@@ -1,6 +1,6 @@
 import { Backoff } from "../base/backoff.js";
 import { type Timer, sleep } from "../base/clock.js";
-import { AppError, errorMessage } from "../base/errors.js";
+import { type AppError, asAppError } from "../base/errors.js";
 import { SessionError } from "./errors.js";
 import type { LoggedIn } from "./session-login.js";
 import type { SessionDependencies, SessionTimers } from "./session-options.js";
@@ -129,10 +129,4 @@ function exhausted(attempts: number): SessionError {
   return new SessionError("SESSION_UNAVAILABLE", `no path to the target after ${attempts} attempts`, {
     retry: "other-path",
   });
-}
-
-/** A mistake of ours must not end as an endless loop of silent attempts: only errors on purpose are attempts' failures. */
-function asAppError(error: unknown): AppError {
-  if (error instanceof AppError) return error;
-  throw error instanceof Error ? error : new Error(errorMessage(error));
 }
