@@ -1,9 +1,14 @@
+import { errorMessage } from "../base/errors.js";
 import { MAX_COMMAND_RETRANSMISSIONS } from "../base/limits.js";
+import { LUN_ZERO } from "../base/lun.js";
+import { RESERVED_TAG } from "../wire/constants.js";
 import type { Connection } from "./connection.js";
 import { SessionError } from "./errors.js";
 import { ping } from "./keepalive.js";
 import type { SessionContext } from "./session-context.js";
 import type { TaskRecord } from "./task-record.js";
+
+const NO_DATA = Buffer.alloc(0);
 
 /**
  * Fills gaps in the command sequence of which nobody tells us (RFC 7143 §7.2.1, §7.1.4.2): a command that the target does
@@ -13,6 +18,8 @@ import type { TaskRecord } from "./task-record.js";
 export class CommandRetry {
   readonly #context: SessionContext;
   #isAsking = false;
+  /** A number that no task of ours has any more, and that the target waits for; seen at the last sweep. */
+  #orphan: number | undefined;
 
   constructor(context: SessionContext) {
     this.#context = context;
@@ -21,6 +28,7 @@ export class CommandRetry {
   /** Called at every sweep. */
   check(nowMs: number): void {
     const { dispatcher, timers } = this.#context;
+    this.#plugOrphan();
     if (this.#isAsking) return;
     const record = dispatcher.due;
     if (record === undefined || nowMs - record.sentMs < timers.commandRetryMs) return;
@@ -29,6 +37,16 @@ export class CommandRetry {
     if (connection.parameters.errorRecoveryLevel === 0) return;
     this.#isAsking = true;
     void this.#retry(record, connection).finally(() => (this.#isAsking = false));
+  }
+
+  /** The command went with a connection that was given up before it was used: nobody else would send its number again. */
+  #plugOrphan(): void {
+    const { dispatcher, connection, state } = this.#context;
+    const { orphanCmdSn } = dispatcher;
+    const isStanding = orphanCmdSn !== undefined && orphanCmdSn === this.#orphan;
+    this.#orphan = orphanCmdSn;
+    if (!isStanding || connection === undefined || state !== "ready") return;
+    plugCommandGap(this.#context, connection, orphanCmdSn);
   }
 
   async #retry(record: TaskRecord, connection: Connection): Promise<void> {
@@ -50,4 +68,28 @@ export class CommandRetry {
     counters.commandRetries += 1;
     dispatcher.retry(record, connection);
   }
+}
+
+/** A hole in the command sequence stops the target; a ping with the missing number fills it (RFC 7143 §7.3). */
+export function plugCommandGap(context: SessionContext, connection: Connection, cmdSn: number): void {
+  const { controls, timers, dependencies } = context;
+  const tag = controls.allocateTag();
+  const plug = controls.run(
+    connection,
+    { tag, what: "NOP-Out", timeoutMs: timers.nopTimeoutMs },
+    (_nextCmdSn, expStatSn) => ({
+      type: "nop-out",
+      isImmediate: false,
+      lun: LUN_ZERO,
+      initiatorTaskTag: tag,
+      targetTransferTag: RESERVED_TAG,
+      cmdSn,
+      expStatSn,
+      data: NO_DATA,
+    }),
+  );
+  // If it does not work the window stays shut, and the keepalive or a task's deadline ends the connection.
+  plug.catch((error: unknown) => {
+    dependencies.logger.warn("filling a gap in the command sequence failed", { cmdSn, reason: errorMessage(error) });
+  });
 }

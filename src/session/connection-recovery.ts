@@ -2,9 +2,10 @@ import { sleep } from "../base/clock.js";
 import { asAppError } from "../base/errors.js";
 import { LogoutReason, TaskManagementFunction, TaskManagementResponseCode } from "../wire/constants.js";
 import type { LogoutResponsePdu, TaskManagementRequestPdu } from "../wire/pdu.js";
+import { plugCommandGap } from "./command-retry.js";
 import type { Connection } from "./connection.js";
 import { SessionError, protocolError } from "./errors.js";
-import { logOut } from "./logout.js";
+import { logOut, quiesce } from "./logout.js";
 import { type RequestNumbers, type SessionContext, request } from "./session-context.js";
 import type { TaskRecord } from "./task-record.js";
 
@@ -133,14 +134,8 @@ export class ConnectionRecovery {
     const { clock, logger } = context.dependencies;
     const { connection } = lost;
     await sleep(clock, Math.max(0, lost.notBeforeMs - clock.nowMs()), signal);
-    if (!lost.isLoggedOut) {
-      const over = context.connections.first;
-      if (over === undefined) return;
-      const reason = lost.isKept ? LogoutReason.recovery : LogoutReason.closeConnection;
-      const answer = await this.#logOut(connection, over, reason);
-      lost.isLoggedOut = true;
-      if (answer !== undefined && answer.time2Wait > 0) await sleep(clock, answer.time2Wait * 1000, signal);
-    }
+    if (context.connections.size === 0) return;
+    await this.#logOutLost(lost, signal);
     signal.throwIfAborted();
     const moved = await this.#moveTasks(connection, lost.isKept, signal);
     if (moved === undefined) return;
@@ -149,6 +144,36 @@ export class ConnectionRecovery {
     logger.info("connection recovered", { cid: connection.connectionId, tasks: moved });
     context.emit({ kind: "connection-recovered", cid: connection.connectionId, reassignedTasks: moved });
     this.#host.onRecovered(connection);
+  }
+
+  async #logOutLost(lost: Lost, signal: AbortSignal): Promise<void> {
+    const { context } = this.#host;
+    const over = context.connections.first;
+    if (lost.isLoggedOut || over === undefined) return;
+    const reason = lost.isKept ? LogoutReason.recovery : LogoutReason.closeConnection;
+    const release = lost.isKept ? undefined : await quiesce(context);
+    const answer = await this.#logOut(lost.connection, over, reason).finally(() => release?.());
+    lost.isLoggedOut = true;
+    const { clock } = context.dependencies;
+    if (answer !== undefined && answer.time2Wait > 0) await sleep(clock, answer.time2Wait * 1000, signal);
+  }
+
+  /**
+   * Makes way for questions over the only connection there is: the others that were lost are logged out, and the
+   * numbers of commands that the target never saw are used up, so that nothing holds the questions up. Those commands
+   * begin anew later; a target has dropped what it held of them with the logout. Rejects with AppError.
+   */
+  async clear(connection: Connection, signal: AbortSignal): Promise<void> {
+    const { context } = this.#host;
+    const { dispatcher } = context;
+    for (const lost of [...this.#lost]) await this.#logOutLost(lost, signal);
+    connection.requireAlive();
+    const { window } = dispatcher;
+    for (let cmdSn = window.expCmdSn; cmdSn !== window.nextCmdSn; cmdSn = (cmdSn + 1) >>> 0) {
+      plugCommandGap(context, connection, cmdSn);
+    }
+    const unseen = dispatcher.active().filter((record) => !window.isAcknowledged(record.cmdSn));
+    dispatcher.takeBack(unseen, lostError(), { isUnseen: true });
   }
 
   /** A target that has forgotten an idle connection has nothing of ours: undefined then. */
@@ -170,7 +195,7 @@ export class ConnectionRecovery {
     const kept: TaskRecord[] = [];
     for (const record of dispatcher.tasksOf(lost)) {
       if (connections.size === 0) return undefined;
-      if (!dispatcher.window.isAcknowledged(record.cmdSn) && !record.isImmediate) this.#sendAgain(record);
+      if (!dispatcher.window.isAcknowledged(record.cmdSn)) this.#sendAgain(record);
       else if (isKept) kept.push(record);
       else ended.push(record);
     }

@@ -107,10 +107,10 @@ export class Connection implements ChannelUser, PolicyCandidate {
   }
 
   /**
-   * Sends the command of a task that has its tag and CmdSN, with the data nobody has to ask for. An immediate one is
-   * delivered by the target at once, past the window (RFC 7143 §11.2.1.1).
+   * Sends the command of a task that has its tag and CmdSN, with the data nobody has to ask for. Never as an immediate one:
+   * LIO refuses those, and istgt does not answer them.
    */
-  sendCommand(record: TaskRecord, isImmediate = false): void {
+  sendCommand(record: TaskRecord): void {
     const { task } = record;
     const out = task.dataOut;
     const plan = out === undefined ? undefined : planUnsolicited(this.parameters, out.length);
@@ -119,7 +119,7 @@ export class Connection implements ChannelUser, PolicyCandidate {
     record.segmentBytes = this.parameters.initiatorMaxRecvDataSegmentLength;
     this.channel.send({
       type: "scsi-command",
-      isImmediate,
+      isImmediate: false,
       isFinal: unsolicitedEnd === immediateBytes,
       isRead: task.dataIn !== undefined && record.expectedBytes > 0,
       isWrite: out !== undefined && record.expectedBytes > 0,

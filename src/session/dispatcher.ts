@@ -28,6 +28,13 @@ export interface TaskCounters {
 /** Chooses the connection of the next command; undefined when none can take it. */
 export type Router = (record: TaskRecord) => Connection | undefined;
 
+export interface TakeBackOptions {
+  /** Their answers may still come over another connection than the one that tells of their end. */
+  readonly mayBeAnswered?: boolean;
+  /** The target never saw them: even what must not happen twice may be sent. */
+  readonly isUnseen?: boolean;
+}
+
 export interface DispatcherOptions {
   readonly maxTasks: number;
   readonly maxQueuedTasks: number;
@@ -60,6 +67,7 @@ export class TaskDispatcher {
   readonly #abandoned = new Set<number>();
   #gate: Gate = "shut";
   #refusal: SessionError | undefined;
+  #isPaused = false;
   #sequence = 0;
   #coarseNowMs: number;
   /** Since when tasks wait although the target has none of them. */
@@ -89,6 +97,12 @@ export class TaskDispatcher {
     this.#route = route;
     this.#window = window;
     this.#abandoned.clear();
+  }
+
+  /** Holds new commands back for a moment, and lets them go; see quiesce. */
+  setPaused(isPaused: boolean): void {
+    this.#isPaused = isPaused;
+    if (!isPaused) this.pump();
   }
 
   setGate(gate: Gate): void {
@@ -150,7 +164,13 @@ export class TaskDispatcher {
   get due(): TaskRecord | undefined {
     const { expCmdSn, nextCmdSn } = this.#window;
     if (expCmdSn === nextCmdSn) return undefined;
-    return this.#table.inOrder().find((record) => record.cmdSn === expCmdSn && !record.isImmediate);
+    return this.#table.inOrder().find((record) => record.cmdSn === expCmdSn);
+  }
+
+  /** The number the target waits for when no task of ours has it any more. */
+  get orphanCmdSn(): number | undefined {
+    const { expCmdSn, nextCmdSn } = this.#window;
+    return expCmdSn !== nextCmdSn && this.due === undefined ? expCmdSn : undefined;
   }
 
   /** Tasks that belong to a connection, oldest first. */
@@ -223,18 +243,15 @@ export class TaskDispatcher {
    * The target no longer has these tasks and will not answer them. Those that may be repeated go back to the head of
    * the queue in their old order; the others fail with `lost`.
    */
-  takeBack(
-    records: readonly TaskRecord[],
-    lost: SessionError,
-    options: { readonly mayBeAnswered?: boolean } = {},
-  ): void {
+  takeBack(records: readonly TaskRecord[], lost: SessionError, options: TakeBackOptions = {}): void {
     const again: TaskRecord[] = [];
     const failed: TaskRecord[] = [];
     for (const record of records) {
       if (options.mayBeAnswered === true) this.#rememberAbandoned(record);
       this.#release(record);
       const { isProbe, isRetryable } = record.task;
-      (isProbe === true || isRetryable === false ? failed : again).push(record);
+      const isOnce = isRetryable === false && options.isUnseen !== true;
+      (isProbe === true || isOnce ? failed : again).push(record);
     }
     for (const record of again) record.reset();
     this.counters.reissuedTasks += again.length;
@@ -302,21 +319,18 @@ export class TaskDispatcher {
   /** Puts the task on a connection when there is one, a slot and, unless it is immediate, room in the window. */
   #trySend(record: TaskRecord): boolean {
     const isProbe = record.task.isProbe === true;
-    if (this.#gate === "shut" || (this.#gate === "probes" && !isProbe) || !this.#table.hasRoom) return false;
+    if (this.#gate === "shut" || (this.#gate === "probes" && !isProbe) || this.#isPaused) return false;
+    if (!this.#table.hasRoom || !this.#window.isOpen) return false;
     const connection = this.#route(record);
     if (connection === undefined) return false;
-    // What is asked about a connection that joins must not wait for commands the target still has from before.
-    const isImmediate = isProbe && connection.isJoining;
-    if (!isImmediate && !this.#window.isOpen) return false;
     this.#table.add(record);
     record.connection = connection;
     connection.inFlight += 1;
-    record.cmdSn = isImmediate ? this.#window.nextCmdSn : this.#window.take();
-    record.isImmediate = isImmediate;
+    record.cmdSn = this.#window.take();
     record.attempts += 1;
     record.sentMs = this.#coarseNowMs;
     record.deadlineMs = this.#coarseNowMs + this.#timeoutOf(record);
-    connection.sendCommand(record, isImmediate);
+    connection.sendCommand(record);
     return true;
   }
 

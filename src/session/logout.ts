@@ -8,6 +8,8 @@ import { type AnnouncedTimes, type SessionContext, request } from "./session-con
 
 const DRAIN_STEP_MS = 20;
 const MAX_DRAIN_MS = 10_000;
+const QUIESCE_STEP_MS = 2;
+const MAX_QUIESCE_MS = 1_000;
 
 const responseTexts: Readonly<Record<number, string>> = {
   1: "the connection is not known",
@@ -50,6 +52,21 @@ export async function logOut(context: SessionContext, options: LogoutOptions): P
     );
   }
   return answer;
+}
+
+/**
+ * Holds new commands back until those that are under way have ended, for a moment at most, and resolves with what lets
+ * them go again: istgt throws away what the other connections have under way when one of them is closed.
+ */
+export async function quiesce(context: SessionContext): Promise<() => void> {
+  const { dispatcher, dependencies, connections } = context;
+  const { clock } = dependencies;
+  const deadlineMs = clock.nowMs() + MAX_QUIESCE_MS;
+  dispatcher.setPaused(true);
+  while (connections.all().some(({ inFlight }) => inFlight > 0) && clock.nowMs() < deadlineMs) {
+    await sleep(clock, QUIESCE_STEP_MS);
+  }
+  return () => dispatcher.setPaused(false);
 }
 
 /**

@@ -1,8 +1,8 @@
-import { errorMessage } from "../base/errors.js";
-import { LUN_ZERO, formatLun } from "../base/lun.js";
+import { formatLun } from "../base/lun.js";
 import { AsyncEvent, BHS_BYTES, Opcode, RESERVED_TAG, RejectReason, SnackType } from "../wire/constants.js";
 import type { AsyncMessagePdu, RejectPdu } from "../wire/pdu.js";
 import type { Connection } from "./connection.js";
+import { plugCommandGap } from "./command-retry.js";
 import { SessionError, protocolError } from "./errors.js";
 import type { AnnouncedTimes, SessionContext } from "./session-context.js";
 
@@ -127,10 +127,8 @@ export function handleReject(context: SessionContext, connection: Connection, pd
   if (record === undefined) throw protocolError("§11.17", "Reject of a PDU that we did not send");
   // An instantiated task is answered by a SCSI Response after the Reject (§11.17.1): that answer decides.
   if (opcode !== Opcode.scsiCommand) return;
-  if (!record.isImmediate) {
-    if (dispatcher.window.isAcknowledged(record.cmdSn)) return;
-    plugCommandGap(context, connection, record.cmdSn);
-  }
+  if (dispatcher.window.isAcknowledged(record.cmdSn)) return;
+  plugCommandGap(context, connection, record.cmdSn);
   dispatcher.complete(record, { kind: "failed", error });
 }
 
@@ -142,7 +140,7 @@ function onDigestReject(context: SessionContext, connection: Connection, opcode:
   const { dispatcher, controls } = context;
   const record = dispatcher.find(tag);
   if (opcode === Opcode.scsiCommand && record?.connection === connection) {
-    const isMissing = !record.isImmediate && !dispatcher.window.isAcknowledged(record.cmdSn);
+    const isMissing = !dispatcher.window.isAcknowledged(record.cmdSn);
     // One behind a gap may have been taken: its turn comes when the gap is filled (see CommandRetry).
     if (isMissing && record.cmdSn === dispatcher.window.expCmdSn) {
       context.counters.commandRetries += 1;
@@ -165,31 +163,4 @@ function onSnackReject(context: SessionContext, connection: Connection, pdu: Rej
   }
   const record = context.dispatcher.find(pdu.data.readUInt32BE(16));
   if (record?.connection === connection) connection.giveUpLost(record);
-}
-
-/** A hole in the command sequence stops the target; a ping with the missing number fills it (RFC 7143 §7.3). */
-function plugCommandGap(
-  { controls, timers, dependencies }: SessionContext,
-  connection: Connection,
-  cmdSn: number,
-): void {
-  const tag = controls.allocateTag();
-  const plug = controls.run(
-    connection,
-    { tag, what: "NOP-Out", timeoutMs: timers.nopTimeoutMs },
-    (_nextCmdSn, expStatSn) => ({
-      type: "nop-out",
-      isImmediate: false,
-      lun: LUN_ZERO,
-      initiatorTaskTag: tag,
-      targetTransferTag: RESERVED_TAG,
-      cmdSn,
-      expStatSn,
-      data: NO_DATA,
-    }),
-  );
-  // If it does not work the window stays shut, and the keepalive or a task's deadline ends the connection.
-  plug.catch((error: unknown) => {
-    dependencies.logger.warn("filling a gap in the command sequence failed", { cmdSn, reason: errorMessage(error) });
-  });
 }

@@ -10,7 +10,7 @@ import { ConnectionKeeper, type ConnectionPlace } from "./connection-keeper.js";
 import { ConnectionRecovery } from "./connection-recovery.js";
 import type { ConnectionSet } from "./connection-set.js";
 import { SessionError, taskLost } from "./errors.js";
-import { logOut, logOutOnRequest } from "./logout.js";
+import { logOut, logOutOnRequest, quiesce } from "./logout.js";
 import type { ReinstatementGuard } from "./reinstatement-guard.js";
 import type { AnnouncedTimes, SessionContext } from "./session-context.js";
 import type { LoggedIn } from "./session-login.js";
@@ -119,10 +119,15 @@ export class SessionLinks {
       throw lastConnection(connectionId);
     }
     this.#keeper.forget(connectionId);
-    await logOut(context, { reason: LogoutReason.closeConnection, of: connection }).catch((error: unknown) => {
+    const release = await quiesce(context);
+    try {
+      await logOut(context, { reason: LogoutReason.closeConnection, of: connection });
+    } catch (error) {
       this.dropConnection(connection, closed(error));
       throw error;
-    });
+    } finally {
+      release();
+    }
     const { portal } = connection;
     connection.isLoggedOut = true;
     if (connections.has(connection)) this.#retire(connection);

@@ -199,7 +199,9 @@ function loginOptions(attempt: LoginAttempt, algorithms: readonly ChapAlgorithm[
 function offersOf({ options, maxRecvDataSegmentLength }: LoginAttempt): NonNullable<InitiatorLoginOptions["offers"]> {
   const errorRecoveryLevel = options.errorRecoveryLevel ?? 0;
   const planned = 1 + (options.additionalConnections?.length ?? 0);
-  const maxConnections = Math.max(planned, options.maxConnections ?? 1);
+  // One to spare: LIO counts a connection that a login stands for as one more.
+  const spare = errorRecoveryLevel === 2 ? 1 : 0;
+  const maxConnections = Math.max(planned + spare, options.maxConnections ?? 1);
   return {
     defaultTime2Wait: DEFAULT_TIME2WAIT_SECONDS,
     defaultTime2Retain: errorRecoveryLevel === 2 ? DEFAULT_TIME2RETAIN_SECONDS : 0,

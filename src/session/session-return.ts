@@ -228,9 +228,8 @@ export class SessionReturn {
     machine.moveTo("verifying", "looking at what is behind the new connection");
     const connection = loggedIn.isJoined ? this.#takeUp(loggedIn) : this.#beginSession(loggedIn);
     connection.requireAlive();
-    if (before !== undefined && !loggedIn.isJoined) {
-      await fenceOldNexus(context, before.result, loggedIn.result, signal);
-    }
+    if (loggedIn.isJoined) await this.#clear(connection, signal);
+    else if (before !== undefined) await fenceOldNexus(context, before.result, loggedIn.result, signal);
     connection.requireAlive();
     context.dispatcher.setGate("probes");
     try {
@@ -243,6 +242,16 @@ export class SessionReturn {
       throw error;
     }
     connection.isJoining = false;
+  }
+
+  async #clear(connection: Connection, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#parts.connectionRecovery.clear(connection, signal);
+    } catch (error) {
+      // A connection that was lost again says nothing about the session; a target that does not play along does.
+      if (error instanceof AppError && !connection.channel.isOver) this.abandonRetained(error);
+      throw error;
+    }
   }
 
   /** The connection stands for a lost one of the same CID: the target has let go of that one's tasks (§6.3.4). */

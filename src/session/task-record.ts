@@ -17,8 +17,6 @@ export class TaskRecord {
   /** Valid while the task is in the table. */
   initiatorTaskTag = 0;
   cmdSn = 0;
-  /** Sent past the window; its CmdSN is not its own. */
-  isImmediate = false;
   /** Its allegiance (RFC 7143 §4.2.5.1): the only connection its PDUs may come from. None while it is being moved. */
   connection: Connection | undefined;
   /** Data-In bytes received, all of them from offset 0 without a gap. */

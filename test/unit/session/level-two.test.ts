@@ -1,8 +1,17 @@
 import { LogoutReason, TaskManagementFunction } from "../../../src/wire/constants.js";
 import type { LogoutRequestPdu, Pdu, TaskManagementRequestPdu } from "../../../src/wire/pdu.js";
-import { type OpenedSession, execute, openSession, read, settle, write } from "../../support/session-fixture.js";
+import {
+  LUN_ONE,
+  type OpenedSession,
+  execute,
+  openSession,
+  read,
+  settle,
+  write,
+} from "../../support/session-fixture.js";
 import type { ScriptedConnection } from "../../support/scripted-target.js";
 
+const PORTAL_PLAN = { portal: { host: "target", port: 3260 } };
 const PORTAL = { host: "target", port: 3260 };
 const block = Buffer.alloc(512, 0x61);
 const keys = { DefaultTime2Wait: "1", DefaultTime2Retain: "20" };
@@ -211,6 +220,58 @@ describe("connection reinstatement (§6.3.4)", () => {
     // Not even a task that must not be sent twice is lost: it was not.
     expect(await settle(fixture.clock, execution.done)).toMatchObject({ status: 0 });
     expect(fixture.session.status()).toMatchObject({ reconnects: 0, recovery: { sessionRecoveries: 0 } });
+  });
+
+  test("numbers the target never saw are used up before it is asked who it is; their commands begin anew", async () => {
+    const fixture = await single();
+    const verify = jest.fn(() => Promise.resolve({ kind: "accepted" as const }));
+    fixture.session.addGuard({ lun: LUN_ONE, verify });
+    fixture.target.ignores = (pdu) => pdu.type === "scsi-command";
+    const execution = execute(fixture.session, { cdb: write(0, 1), dataOut: block, isRetryable: false });
+    await fixture.clock.advance(1);
+    fixture.target.ignores = () => false;
+    const [lost] = fixture.target.connection.ofType("scsi-command");
+    fixture.target.connection.close();
+    await fixture.clock.advance(2_500);
+    const { connection } = fixture.target;
+    expect(connection.ofType("nop-out")).toMatchObject([{ isImmediate: false, cmdSn: lost!.cmdSn }]);
+    expect(verify).toHaveBeenCalledTimes(1);
+    const [again] = connection.ofType("scsi-command");
+    expect(again!.cmdSn).toBe(lost!.cmdSn + 1);
+    expect(reassigns(connection)).toHaveLength(0);
+    connection.respond(again!);
+    expect(await settle(fixture.clock, execution.done)).toMatchObject({ status: 0 });
+    expect(fixture.session.status().reconnects).toBe(0);
+  });
+
+  test("a number that went with a connection that was never used is used up too", async () => {
+    const fixture = await openSession({
+      target: { keys, onPdu: keepHouse },
+      session: { errorRecoveryLevel: 2, maxConnections: 2 },
+    });
+    fixture.session.addGuard({
+      lun: LUN_ONE,
+      verify: () =>
+        new Promise((resolve) => {
+          const onDone = (): void => resolve({ kind: "accepted" });
+          fixture.session.execute({ lun: LUN_ONE, cdb: Buffer.alloc(6), isProbe: true, onDone });
+        }),
+    });
+    fixture.target.ignores = (pdu) => pdu.type === "scsi-command";
+    const adding = fixture.session.addConnection(PORTAL_PLAN);
+    adding.catch(() => undefined);
+    await fixture.clock.advance(10);
+    fixture.target.ignores = () => false;
+    const [first, joining] = fixture.target.connections;
+    expect(joining!.ofType("scsi-command")).toHaveLength(1);
+    joining!.close();
+    await fixture.clock.advance(10);
+    await expect(adding).rejects.toMatchObject({ code: "SESSION_CONNECTION_LOST" });
+    const execution = execute(fixture.session, { cdb: read(0, 1), dataIn: Buffer.alloc(512) });
+    await fixture.clock.advance(3_000);
+    expect(first!.ofType("nop-out").filter(({ isImmediate }) => !isImmediate)).toMatchObject([{ cmdSn: 1 }]);
+    first!.dataIn(first!.ofType("scsi-command")[0]!, { data: block, status: 0 });
+    expect(await settle(fixture.clock, execution.done)).toMatchObject({ status: 0 });
   });
 
   test("a target that does not know the session any more gets a new one, with the same ISID", async () => {
