@@ -38,7 +38,24 @@ const loginResponse: LoginResponsePdu = {
   ]),
 };
 
+/** SNACK types 1 to 3 (RFC 7143 §11.16.1). Of the functions of RFC 7144 this dissector knows none. */
+const snackPdus = ([1, 2, 3] as const).map((snackType): readonly [Pdu, Fields] => [
+  {
+    ...{ type: "snack-request", snackType, lun, initiatorTaskTag: snackType === 3 ? TAG : NONE },
+    ...{ targetTransferTag: 0x70 + snackType, expStatSn: 304, begRun: 0, runLength: 0 },
+  },
+  {
+    "iscsi.opcode": 16,
+    "iscsi.snack.type": snackType,
+    "iscsi.snack.begrun": 0,
+    "iscsi.snack.runlength": 0,
+    "iscsi.expstatsn": 304,
+    "iscsi.initiatortasktag": snackType === 3 ? TAG : NONE,
+  },
+]);
+
 const initiatorPdus: readonly (readonly [Pdu, Fields])[] = [
+  ...snackPdus,
   [
     {
       ...{ type: "scsi-command", isImmediate: false, isFinal: true, isRead: false, isWrite: true, taskAttribute: 1 },
@@ -203,6 +220,13 @@ const targetPdus: readonly (readonly [Pdu, Fields])[] = [
       "iscsi.parameter2": 2,
       "iscsi.parameter3": 20,
     },
+  ],
+  [
+    {
+      ...{ type: "async-message", lun, ...sequence, asyncEvent: 5, asyncVCode: 0 },
+      ...{ parameter1: 0, parameter2: 0, parameter3: 0, data: empty },
+    },
+    { "iscsi.opcode": 0x32, "iscsi.asyncevent": 5, "scsi.lun": 3 },
   ],
   [
     { type: "reject", reason: 9, ...sequence, dataSnOrR2tSn: 4, data: Buffer.alloc(48) },
