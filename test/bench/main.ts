@@ -1,11 +1,13 @@
 /**
- * Hawser beside its rivals on the same target, in alternation: `scripts/bench [--quick] [--write]`.
- * `--write` puts the table into docs/performance.md.
+ * Hawser beside its rivals on the same target, and sessions of several connections beside one, in alternation:
+ * `scripts/bench [--quick] [--write] [--connections]`. `--write` puts the tables into docs/performance.md;
+ * `--connections` leaves the rivals out.
  */
 import { access, readFile, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { Tgtd } from "../support/tgt.js";
+import { connectionsTable } from "./connections.js";
 import { runMeasured, startServer, type Server } from "./measured-run.js";
 import { TABLE_HEAD, tableRow, type Comparison } from "./statistics.js";
 
@@ -130,17 +132,28 @@ async function compareExports(directory: string): Promise<readonly Comparison[]>
   }
 }
 
-async function writeIntoDocs(table: string): Promise<void> {
+/** Puts a table between its two marks in the page. */
+async function writeIntoDocs(mark: string, table: string): Promise<void> {
   const path = "docs/performance.md";
   const page = await readFile(path, "utf8");
-  const marks = /(<!-- bench:begin -->\n)[\s\S]*(<!-- bench:end -->)/;
+  const marks = new RegExp(`(<!-- ${mark}:begin -->\\n)[\\s\\S]*(<!-- ${mark}:end -->)`);
+  if (!marks.test(page)) throw new Error(`${path} has no place for ${mark}`);
   await writeFile(
     path,
     page.replace(marks, (_, begin: string, end: string) => `${begin}${table}\n${end}`),
   );
 }
 
-async function main(): Promise<void> {
+const machine = `${cpus().length} × ${cpus()[0]?.model ?? "unknown CPU"}, Node.js ${process.versions.node}`;
+const pace = `${rounds} rounds of ${seconds} s in alternation. Machine: ${machine}.`;
+
+async function report(mark: string, facts: string, table: string): Promise<void> {
+  const text = [facts, "", table].join("\n");
+  process.stdout.write(`${text}\n`);
+  if (process.argv.includes("--write")) await writeIntoDocs(mark, text);
+}
+
+async function compareRivals(): Promise<void> {
   const tgtd = await Tgtd.start({
     controlPort: 950,
     portals: [portal],
@@ -160,14 +173,16 @@ async function main(): Promise<void> {
       process.stderr.write(`${tableRow(comparisons.at(-1) as Comparison)}\n`);
     }
     comparisons.push(...(await compareExports(tgtd.directory)));
-    const machine = `${cpus().length} × ${cpus()[0]?.model ?? "unknown CPU"}, Node.js ${process.versions.node}`;
-    const facts = `Target: tgtd with a 256 MiB file in memory. ${rounds} rounds of ${seconds} s in alternation. Machine: ${machine}.`;
-    const table = [facts, "", TABLE_HEAD, ...comparisons.map(tableRow)].join("\n");
-    process.stdout.write(`${table}\n`);
-    if (process.argv.includes("--write")) await writeIntoDocs(table);
+    const table = [TABLE_HEAD, ...comparisons.map(tableRow)].join("\n");
+    await report("bench", `Target: tgtd with a 256 MiB file in memory. ${pace}`, table);
   } finally {
     await tgtd.stop();
   }
 }
 
-await main();
+if (!process.argv.includes("--connections")) await compareRivals();
+await report(
+  "bench-connections",
+  `Targets on the same machine, in processes of their own, with disks of 256 MiB. ${pace}`,
+  await connectionsTable({ seconds, rounds, ...(isQuick ? { shapes: 2 } : {}) }),
+);

@@ -43,3 +43,23 @@ export const TABLE_HEAD = [
   "| shape | unit | Hawser | rival | ratio (median) | spread | CPU µs per operation, Hawser / rival |",
   "|---|---|---|---|---|---|---|",
 ].join("\n");
+
+/** The rounds of one variant, in their order. */
+export interface VariantSamples {
+  readonly perSecond: readonly number[];
+  readonly cpuMicros: readonly number[];
+}
+
+/** One row of the table of variants: its median, the median of the rounds' ratios to `base` with its spread, and CPU. */
+export function variantRow(shape: string, variant: string, samples: VariantSamples, base: VariantSamples): string {
+  const ratios = samples.perSecond.map((value, round) => value / (base.perSecond[round] ?? Number.NaN));
+  const spread = `${Math.min(...ratios).toFixed(2)}-${Math.max(...ratios).toFixed(2)}`;
+  const rate = show(median(samples.perSecond));
+  const cells = [shape, variant, rate, median(ratios).toFixed(2), spread, median(samples.cpuMicros).toFixed(1)];
+  return `| ${cells.join(" | ")} |`;
+}
+
+export const VARIANT_TABLE_HEAD = [
+  "| target, shape | session | IOPS | ratio to 1 connection (median) | spread | CPU µs per operation |",
+  "|---|---|---|---|---|---|",
+].join("\n");
