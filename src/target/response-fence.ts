@@ -43,7 +43,7 @@ export class ResponseFence {
     return this.#options.holdsFollowing && (this.#isRaised || this.#deps.slots().length > 1);
   }
 
-  /** The next response carries what a task management function of another nexus came to (§4.2.2.3.4). */
+  /** The next response of a command carries the unit attention of a multi-task abort (§4.2.2.3.4 a). */
   fenceNext(): void {
     this.#isNextFenced = true;
   }
@@ -51,7 +51,8 @@ export class ResponseFence {
   /** Sends a response now, or when the fence before it is down. `send` is called exactly once. */
   submit(slot: ConnectionSlot, isFenced: boolean, send: () => void): void {
     const response = { slot, isFenced: isFenced || this.#isNextFenced, send };
-    this.#isNextFenced = false;
+    // A task management response is fenced anyway: the next one is that of a command.
+    if (!isFenced) this.#isNextFenced = false;
     if (this.#isRaised) this.#held.push(response);
     else if (response.isFenced) void this.#raise(response);
     else send();

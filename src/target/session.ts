@@ -25,6 +25,7 @@ import type { TaskManagementScope } from "./task-management.js";
 import { TaskRunner } from "./task-runner.js";
 import type { TargetTask } from "./task.js";
 import type { TextAnswers } from "./text-exchange.js";
+import { waitAtMost } from "./wait-at-most.js";
 
 export interface SessionOptions {
   /** Of the leading login: what it agreed on holds for the session. */
@@ -160,7 +161,7 @@ export class TargetSession implements SlotUser {
    */
   async join(grant: LoginGrant, connection: TargetConnection): Promise<ConnectionSlot> {
     const old = this.#slots.find(grant.cid);
-    if (old !== undefined) await this.#reinstate(old);
+    if (old !== undefined) await this.#reinstate(old, grant.oldExpStatSn);
     if (this.#isOver) throw new LoginRefusal(LoginStatus.sessionDoesNotExist, "the session ended while it was joined");
     const isTaken = this.#slots.find(grant.cid) !== undefined;
     if (isTaken || this.#slots.open.length >= this.parameters.maxConnections) {
@@ -291,16 +292,8 @@ export class TargetSession implements SlotUser {
   }
 
   /** Waits for `promise`, but no longer than so long, and not beyond the session's end. True when it was resolved. */
-  async waitAtMost(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
-    const timeout = createDeferred<boolean>();
-    const timer = this.clock.setTimer(timeoutMs, () => timeout.resolve(false));
-    const isResolved = await Promise.race([
-      promise.then(() => true),
-      timeout.promise,
-      this.#over.promise.then(() => false),
-    ]);
-    timer.cancel();
-    return isResolved;
+  waitAtMost(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+    return waitAtMost(promise, { timeoutMs, clock: this.clock, over: this.#over.promise });
   }
 
   /** Tells the initiator that its session ends (RFC 7143 §11.9.1, event 3), then ends it. */
@@ -343,7 +336,8 @@ export class TargetSession implements SlotUser {
     this.#end();
   }
 
-  async #reinstate(old: ConnectionSlot): Promise<void> {
+  async #reinstate(old: ConnectionSlot, expStatSn: number): Promise<void> {
+    old.acknowledge(expStatSn);
     const isForRecovery = this.retainSeconds > 0 && old.state !== "joining";
     this.intake.forget(old);
     if (isForRecovery) this.#retain(old);

@@ -143,7 +143,10 @@ async function manageUnit(
     aborts.push(other.abortTasks(unit));
   }
   await Promise.all(aborts);
-  if (isReset) unit.reset([...scope.sessions()].map((other) => other.nexus.portName));
+  if (isReset) {
+    unit.reset([...scope.sessions()].map((other) => other.nexus.portName));
+    for (const other of scope.sessions()) other.fence.fenceNext();
+  }
   return FENCED;
 }
 
@@ -198,7 +201,7 @@ async function resetTarget(
   const sessions = [...scope.sessions()];
   for (const other of sessions) {
     for (const unit of scope.units()) announceTermination(other, unit, tasksOf(other, unit), undefined);
-    if (other !== session) other.fence.fenceNext();
+    other.fence.fenceNext();
   }
   await Promise.all(sessions.map((other) => other.runner.abortActive()));
   for (const unit of scope.units()) unit.reset(sessions.map((other) => other.nexus.portName));

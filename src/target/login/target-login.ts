@@ -68,6 +68,8 @@ export interface LoginGrant extends LoginNames, LoginIdentity {
   readonly sessionType: SessionType;
   readonly parameters: NegotiatedParameters;
   readonly expCmdSn: number;
+  /** ExpStatSN of the connection that this one takes the place of, if it does (§11.12.9). */
+  readonly oldExpStatSn: number;
   readonly initiatorAlias: string | undefined;
 }
 
@@ -312,6 +314,7 @@ export class TargetLogin {
       tsih: first.tsih,
       cid: first.cid,
       expCmdSn: this.#last?.cmdSn ?? first.cmdSn,
+      oldExpStatSn: first.expStatSn,
       initiatorAlias: identity.negotiator.declared("InitiatorAlias")[0],
     };
   }

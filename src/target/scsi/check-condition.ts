@@ -56,7 +56,6 @@ export const Condition = {
   notEnoughUnsolicitedData: { key: SenseKey.abortedCommand, asc: 0x0c0d },
   protocolServiceCrcError: { key: SenseKey.abortedCommand, asc: 0x4705 },
   commandsClearedByProtocolEvent: { key: SenseKey.unitAttention, asc: 0x477f },
-  snackRejected: { key: SenseKey.abortedCommand, asc: 0x1113 },
   insufficientRegistrationResources: { key: SenseKey.illegalRequest, asc: 0x5504 },
   insufficientResources: { key: SenseKey.illegalRequest, asc: 0x5503 },
 } as const satisfies Readonly<Record<string, SenseCode>>;

@@ -218,6 +218,19 @@ describe("connections that are recovered (RFC 7143 §6.3.4, §7.5)", () => {
     expect(again.next("scsi-response").status).toBe(0);
   });
 
+  test("the login that replaces a connection says which of its statuses came (§11.12.9)", async () => {
+    const world = new TargetWorld();
+    const first = await ready(level2, world);
+    const read = readOf(first);
+    await first.runPdu(read);
+    const again = await world.connect();
+    const names = { InitiatorName: INITIATOR_NAME, TargetName: TARGET_NAME };
+    await again.send(again.loginRequest(names, { tsih: first.tsih, cmdSn: first.cmdSn, expStatSn: first.expStatSn }));
+    expect(again.next("login-response").statusClass).toBe(0);
+    again.counters = first.counters;
+    expect(await again.reassign(read.initiatorTaskTag)).toBe(1);
+  });
+
   test("a connection that seems alive is replaced as well", async () => {
     const world = new TargetWorld();
     const first = await ready({ ...level2, ...solicited }, world);

@@ -334,6 +334,23 @@ describe("task management over several connections (RFC 7143 §4.2.2.3, §4.2.3.
     expect(second.next("scsi-response").initiatorTaskTag).toBe(command.initiatorTaskTag);
   });
 
+  test("the first response after a reset is fenced as well, for it carries the unit attention (§4.2.2.3.4 a)", async () => {
+    const [first, second] = await pair({ TaskReporting: "ResponseFence" });
+    await first.acknowledge();
+    await second.acknowledge();
+    await ask(first, { function: 5 });
+    expect(answerOf(first)).toBe(0);
+    await first.acknowledge();
+    await second.send(nopOut(second));
+    second.next("nop-in");
+    const command = first.command("00");
+    await first.send(command);
+    // The NOP-In of the other connection has to be acknowledged first.
+    expect(first.received.filter((pdu) => pdu.type === "scsi-response")).toEqual([]);
+    await second.acknowledge();
+    expect(outcomeOf(first.result(command.initiatorTaskTag))).toBe("6/29/03");
+  });
+
   test("ABORT TASK SET waits for commands before it that have not come (§4.2.3.3 b)", async () => {
     const [first, second] = await pair({ InitialR2T: "Yes", ImmediateData: "No" });
     await first.acknowledge();
