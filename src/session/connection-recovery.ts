@@ -4,9 +4,10 @@ import { LogoutReason, TaskManagementFunction, TaskManagementResponseCode } from
 import type { LogoutResponsePdu, TaskManagementRequestPdu } from "../wire/pdu.js";
 import { plugCommandGap } from "./command-retry.js";
 import type { Connection } from "./connection.js";
-import { SessionError, protocolError } from "./errors.js";
+import { SessionError } from "./errors.js";
 import { logOut, quiesce } from "./logout.js";
-import { type RequestNumbers, type SessionContext, request } from "./session-context.js";
+import type { RequestNumbers, SessionContext } from "./session-context.js";
+import { requestFunction } from "./task-management.js";
 import type { TaskRecord } from "./task-record.js";
 
 export interface ConnectionRecoveryHost {
@@ -231,10 +232,7 @@ export class ConnectionRecovery {
     // Before the answer: what follows it may arrive in the same breath.
     dispatcher.reassign(record, connection);
     const options = { what: "TASK REASSIGN", timeoutMs: timers.abortTimeoutMs, connection };
-    const answer = await request(context, options, (numbers) => reassignPdu(record, numbers));
-    if (answer.type !== "task-management-response") {
-      throw protocolError("§11.6", `${answer.type} in answer to a task management request`);
-    }
+    const answer = await requestFunction(context, options, (numbers) => reassignPdu(record, numbers));
     const { functionComplete, taskDoesNotExist, functionRejected } = TaskManagementResponseCode;
     if (answer.response === taskDoesNotExist) {
       if (dispatcher.has(record)) dispatcher.takeBack([record], lostError());

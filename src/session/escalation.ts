@@ -2,11 +2,12 @@ import { asAppError } from "../base/errors.js";
 import { formatLun } from "../base/lun.js";
 import { Mutex } from "../base/mutex.js";
 import { TaskManagementResponseCode } from "../wire/constants.js";
-import { SessionError, protocolError } from "./errors.js";
-import { type SessionContext, request } from "./session-context.js";
+import { SessionError } from "./errors.js";
+import type { SessionContext } from "./session-context.js";
 import {
   type TaskManagementRequest,
   abortTaskPdu,
+  requestFunction,
   requireFunctionComplete,
   taskManagementPdu,
 } from "./task-management.js";
@@ -57,8 +58,7 @@ export class Escalation {
       // §11.5.1: only the connection the task belongs to knows it.
       const { connection } = record;
       const options = { what: "ABORT TASK", timeoutMs: timers.abortTimeoutMs, connection };
-      const answer = await request(this.#context, options, (numbers) => abortTaskPdu(record, numbers));
-      if (answer.type !== "task-management-response") throw wrongAnswer(answer.type);
+      const answer = await requestFunction(this.#context, options, (numbers) => abortTaskPdu(record, numbers));
       // A task the target does not know has ended as well (§11.6.1); had it answered, that answer came before this.
       if (answer.response !== TaskManagementResponseCode.taskDoesNotExist) {
         requireFunctionComplete("ABORT TASK", answer.response);
@@ -77,10 +77,9 @@ export class Escalation {
     const affected = dispatcher.active("lun" in step ? step.lun : undefined);
     for (const each of affected) each.isAborting = true;
     try {
-      const answer = await request(this.#context, { what: step.function, timeoutMs }, (numbers) =>
+      const answer = await requestFunction(this.#context, { what: step.function, timeoutMs }, (numbers) =>
         taskManagementPdu(step, numbers),
       );
-      if (answer.type !== "task-management-response") throw wrongAnswer(answer.type);
       requireFunctionComplete(step.function, answer.response);
     } catch (error) {
       return this.#failed(name, error);
@@ -121,8 +120,4 @@ function timedOut(record: TaskRecord): SessionError {
     `SCSI command 0x${opcode} to LUN ${formatLun(record.task.lun)} did not end in time and was aborted`,
     { retry: "same-path" },
   );
-}
-
-function wrongAnswer(type: string): SessionError {
-  return protocolError("§11.6", `${type} in answer to a task management request`);
 }

@@ -2,8 +2,8 @@ import { sleep } from "../base/clock.js";
 import { AppError } from "../base/errors.js";
 import { formatLun } from "../base/lun.js";
 import type { LoginResult } from "../login/initiator-login.js";
-import { type SessionContext, request } from "./session-context.js";
-import { requireFunctionComplete, taskManagementPdu } from "./task-management.js";
+import type { SessionContext } from "./session-context.js";
+import { requestFunction, requireFunctionComplete, taskManagementPdu } from "./task-management.js";
 
 /**
  * Makes sure that no write of before can land after a newer one. Logging in again with the same ISID ends the old
@@ -21,12 +21,12 @@ export async function fenceOldNexus(
   const { logger, clock } = context.dependencies;
   for (const lun of context.dispatcher.unitsWithUnansweredWrites()) {
     try {
-      const answer = await request(
+      const answer = await requestFunction(
         context,
         { what: "LUN RESET", timeoutMs: context.timers.lunResetTimeoutMs },
         (numbers) => taskManagementPdu({ function: "lun-reset", lun }, numbers),
       );
-      requireFunctionComplete("LUN RESET", answer.type === "task-management-response" ? answer.response : -1);
+      requireFunctionComplete("LUN RESET", answer.response);
       logger.info("unit reset before its writes are sent to another portal group", { lun: formatLun(lun) });
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== "SESSION_TASK_MANAGEMENT_FAILED") throw error;

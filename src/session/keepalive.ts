@@ -10,7 +10,7 @@ const NO_DATA = Buffer.alloc(0);
 export async function ping(context: SessionContext, timeoutMs: number, connection?: Connection): Promise<number> {
   const { clock } = context.dependencies;
   const startMs = clock.nowMs();
-  await request(context, { what: "NOP-Out", timeoutMs, connection }, ({ tag, cmdSn, expStatSn }) => ({
+  await request(context, { what: "NOP-Out", answer: "nop-in", timeoutMs, connection }, ({ tag, cmdSn, expStatSn }) => ({
     type: "nop-out",
     isImmediate: true,
     lun: LUN_ZERO,

@@ -2,7 +2,7 @@ import { sleep } from "../base/clock.js";
 import { asAppError } from "../base/errors.js";
 import { LogoutReason } from "../wire/constants.js";
 import type { LogoutResponsePdu } from "../wire/pdu.js";
-import { SessionError, protocolError } from "./errors.js";
+import { SessionError } from "./errors.js";
 import type { Connection } from "./connection.js";
 import { type AnnouncedTimes, type SessionContext, request } from "./session-context.js";
 
@@ -30,20 +30,23 @@ export interface LogoutOptions {
 export async function logOut(context: SessionContext, options: LogoutOptions): Promise<LogoutResponsePdu> {
   const { logoutTimeoutMs: timeoutMs } = context.timers;
   const { reason, of, over = of } = options;
-  const sent = request(context, { what: "Logout", timeoutMs, connection: over }, (numbers) => ({
-    type: "logout-request",
-    isImmediate: true,
-    reason,
-    initiatorTaskTag: numbers.tag,
-    cid: reason === LogoutReason.closeSession ? 0 : of.connectionId,
-    cmdSn: numbers.cmdSn,
-    // §11.14.4: that of the connection to be closed.
-    expStatSn: over === of ? numbers.expStatSn : of.expStatSn,
-  }));
+  const sent = request(
+    context,
+    { what: "Logout", answer: "logout-response", timeoutMs, connection: over },
+    (numbers) => ({
+      type: "logout-request",
+      isImmediate: true,
+      reason,
+      initiatorTaskTag: numbers.tag,
+      cid: reason === LogoutReason.closeSession ? 0 : of.connectionId,
+      cmdSn: numbers.cmdSn,
+      // §11.14.4: that of the connection to be closed.
+      expStatSn: over === of ? numbers.expStatSn : of.expStatSn,
+    }),
+  );
   // §11.14: nothing may follow it on the connection that closes.
   if (over === of || reason === LogoutReason.closeSession) of.isLoggingOut = true;
   const answer = await sent;
-  if (answer.type !== "logout-response") throw protocolError("§11.15", `${answer.type} in answer to a Logout Request`);
   if (answer.response !== 0) {
     throw new SessionError(
       "SESSION_LOGOUT_FAILED",

@@ -5,7 +5,7 @@ import type { Connection } from "./connection.js";
 import type { ConnectionSet } from "./connection-set.js";
 import type { ControlExchanges } from "./control-exchanges.js";
 import type { TaskDispatcher } from "./dispatcher.js";
-import { SessionError } from "./errors.js";
+import { SessionError, protocolError } from "./errors.js";
 import type { RecoveryCounters, SessionEvent } from "./session-events.js";
 import type { SessionState } from "./session-state.js";
 import type { SessionDependencies, SessionTimers } from "./session-options.js";
@@ -50,27 +50,47 @@ export interface RequestNumbers {
   readonly expStatSn: number;
 }
 
-export interface RequestOptions {
+/** PDUs that answer a request which is no SCSI command, and the sections that describe them. */
+const answerSections = {
+  "nop-in": "§11.19",
+  "task-management-response": "§11.6",
+  "text-response": "§11.11",
+  "logout-response": "§11.15",
+} as const;
+
+type AnswerType = keyof typeof answerSections;
+
+export interface RequestOptions<T extends AnswerType> {
   readonly what: string;
+  /** What answers it. */
+  readonly answer: T;
   readonly timeoutMs: number;
   readonly tag?: number;
   /** Default the session's first. */
   readonly connection?: Connection | undefined;
 }
 
-/** One immediate request and its answer. Rejects with SessionError. */
-export function request(
+/** One immediate request and its answer. Rejects with SessionError; SESSION_PROTOCOL for an answer of another kind. */
+export async function request<T extends AnswerType>(
   context: SessionContext,
-  options: RequestOptions,
+  options: RequestOptions<T>,
   build: (numbers: RequestNumbers) => InitiatorPdu,
-): Promise<TargetPdu> {
+): Promise<Extract<TargetPdu, { type: T }>> {
   const { controls } = context;
   const { what, timeoutMs, connection = context.connection } = options;
   if (connection === undefined || connection.channel.isOver || connection.isLoggingOut) {
-    return Promise.reject(notConnected(what));
+    throw notConnected(what);
   }
   const tag = options.tag ?? controls.allocateTag();
-  return controls.run(connection, { what, timeoutMs, tag }, (cmdSn, expStatSn) => build({ tag, cmdSn, expStatSn }));
+  const answer = await controls.run(connection, { what, timeoutMs, tag }, (cmdSn, expStatSn) =>
+    build({ tag, cmdSn, expStatSn }),
+  );
+  if (isOfType(answer, options.answer)) return answer;
+  throw protocolError(answerSections[options.answer], `${answer.type} in answer to ${what}`);
+}
+
+function isOfType<T extends AnswerType>(pdu: TargetPdu, type: T): pdu is Extract<TargetPdu, { type: T }> {
+  return pdu.type === type;
 }
 
 function notConnected(what: string): AppError {

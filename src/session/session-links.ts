@@ -79,7 +79,7 @@ export class SessionLinks {
   }
 
   /** The latest login that made, or brought back, the session. */
-  get loggedIn(): LoggedIn | undefined {
+  get loggedIn(): LoggedIn {
     return this.#return.loggedIn;
   }
 
@@ -174,7 +174,8 @@ export class SessionLinks {
   drop(reason: AppError, announced?: AnnouncedTimes): void {
     const { connections, context, machine } = this.#host;
     const lost = connections.all();
-    if (lost.length === 0) {
+    const [first] = lost;
+    if (first === undefined) {
       if (this.#return.isRetained) this.#return.abandonRetained(reason);
       return;
     }
@@ -182,7 +183,7 @@ export class SessionLinks {
     for (const connection of lost) context.controls.failAll(connection, reason);
     if (machine.state === "connecting") return;
     if (this.#isFinal) this.#host.close(reason);
-    else this.#return.begin({ connection: lost[0], reason, waitMs: waitMsOf(lost[0], announced), retainMs: 0 });
+    else this.#return.begin({ connection: first, reason, waitMs: waitMsOf(first, announced), retainMs: 0 });
   }
 
   dropConnection(connection: Connection, reason: AppError, announced?: AnnouncedTimes): void {
@@ -275,7 +276,7 @@ export class SessionLinks {
       ...(options.localAddress === undefined ? {} : { localAddress: options.localAddress }),
       ...options.leading,
     };
-    const maxConnections = (): number => this.#return.loggedIn?.result.parameters.maxConnections ?? 1;
+    const maxConnections = (): number => this.#return.loggedIn.result.parameters.maxConnections;
     return new ConnectionKeeper(
       {
         get isReady() {
@@ -300,10 +301,14 @@ export class SessionLinks {
   async #join(place: ConnectionPlace, signal: AbortSignal): Promise<Connection> {
     const { connections, context, machine } = this.#host;
     const epoch = this.#return.epoch;
-    const result = this.#return.loggedIn?.result;
-    if (machine.state !== "ready" || result === undefined) throw notReady();
+    if (machine.state !== "ready") throw notReady();
     this.#lostEarly.delete(place.connectionId);
-    const loggedIn = await this.#admission.logIn({ place, cmdSn: this.#return.window.nextCmdSn, join: result, signal });
+    const loggedIn = await this.#admission.logIn({
+      place,
+      cmdSn: this.#return.window.nextCmdSn,
+      join: this.#return.loggedIn.result,
+      signal,
+    });
     try {
       if (epoch !== this.#return.epoch || connections.size === 0) throw notReady();
       const connection = this.#admission.create(loggedIn, place, this.#return.window, true);
@@ -329,8 +334,8 @@ export class SessionLinks {
 }
 
 /** What the target announced, else what was negotiated (§7.5). */
-function waitMsOf(connection: Connection | undefined, announced: AnnouncedTimes | undefined): number {
-  return announced?.waitMs ?? (connection?.parameters.defaultTime2Wait ?? 0) * 1000;
+function waitMsOf(connection: Connection, announced: AnnouncedTimes | undefined): number {
+  return announced?.waitMs ?? connection.parameters.defaultTime2Wait * 1000;
 }
 
 function closed(cause: unknown): SessionError {

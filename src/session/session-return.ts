@@ -1,3 +1,4 @@
+import { assert } from "../base/assert.js";
 import { AppError, CancelledError } from "../base/errors.js";
 import type { Lun } from "../base/lun.js";
 import { formatPortal } from "../base/portal.js";
@@ -5,7 +6,7 @@ import type { PortalAddress } from "../base/access.js";
 import { CommandWindow } from "./command-window.js";
 import type { Connection } from "./connection.js";
 import type { ConnectionAdmission } from "./connection-admission.js";
-import type { ConnectionKeeper } from "./connection-keeper.js";
+import type { ConnectionKeeper, ConnectionPlace } from "./connection-keeper.js";
 import type { ConnectionRecovery } from "./connection-recovery.js";
 import { SessionError, taskLost } from "./errors.js";
 import { fenceOldNexus } from "./fence.js";
@@ -26,7 +27,7 @@ export interface SessionReturnParts {
 
 /** The last connection of a session went. */
 export interface AllLost {
-  readonly connection: Connection | undefined;
+  readonly connection: Connection;
   readonly reason: AppError;
   /** Before anything is tried (RFC 7143 §7.5). */
   readonly waitMs: number;
@@ -65,8 +66,9 @@ export class SessionReturn {
     this.#recovery = this.#createRecovery();
   }
 
-  /** The latest login that made, or brought back, the session. */
-  get loggedIn(): LoggedIn | undefined {
+  /** The latest login that made, or brought back, the session. There is one from the first on. */
+  get loggedIn(): LoggedIn {
+    assert(this.#loggedIn !== undefined, "the session was never logged in");
     return this.#loggedIn;
   }
 
@@ -126,7 +128,7 @@ export class SessionReturn {
     } else {
       this.#forgetRetained(reason);
     }
-    context.emit({ kind: "disconnected", portal: this.#portalOf(connection), reason });
+    context.emit({ kind: "disconnected", portal: connection.portal, reason });
     this.#portals.onLost(reason);
     this.#recovery.start(Math.max(waitMs, pendingMs));
   }
@@ -180,24 +182,18 @@ export class SessionReturn {
 
   /** Takes up the session that the target has kept, as long as it keeps it; else begins a new one. */
   async #reconnect(signal: AbortSignal): Promise<LoggedIn> {
-    const { result } = this.#loggedIn ?? {};
-    const lost = this.#parts.connectionRecovery.oldest;
     if (this.#retainedUntilMs !== undefined && this.#dependencies.clock.nowMs() >= this.#retainedUntilMs) {
       this.abandonRetained(taskLost(new SessionError("SESSION_TIMEOUT", "Time2Retain is over")));
     }
-    if (this.#retainedUntilMs === undefined || result === undefined || lost === undefined) {
-      return this.#logInLeading(signal);
-    }
+    const lost = this.isRetained ? this.#parts.connectionRecovery.oldest : undefined;
+    if (lost === undefined) return this.#logInLeading(signal);
     try {
       return await this.#parts.admission.logIn({
-        place: this.#parts.keeper.find(lost.connectionId) ?? {
-          ...this.#parts.keeper.leading,
-          connectionId: lost.connectionId,
-        },
+        place: this.#placeOf(lost.connectionId),
         redirects: this.#portals.current,
         connectTimeoutMs: this.#portals.connectTimeoutMs(this.#host.context.timers.connectTimeoutMs),
         cmdSn: this.#window.nextCmdSn,
-        join: result,
+        join: this.loggedIn.result,
         oldExpStatSn: lost.expStatSn,
         signal,
       });
@@ -224,12 +220,13 @@ export class SessionReturn {
 
   async #adopt(loggedIn: LoggedIn, signal: AbortSignal): Promise<void> {
     const { context, machine } = this.#host;
-    const before = this.#loggedIn;
+    const before = this.loggedIn;
+    const kept = loggedIn.isJoined ? this.#requireKept() : undefined;
     machine.moveTo("verifying", "looking at what is behind the new connection");
-    const connection = loggedIn.isJoined ? this.#takeUp(loggedIn) : this.#beginSession(loggedIn);
+    const connection = kept === undefined ? this.#beginSession(loggedIn) : this.#takeUp(loggedIn, kept.connectionId);
     connection.requireAlive();
     if (loggedIn.isJoined) await this.#clear(connection, signal);
-    else if (before !== undefined) await fenceOldNexus(context, before.result, loggedIn.result, signal);
+    else await fenceOldNexus(context, before.result, loggedIn.result, signal);
     connection.requireAlive();
     context.dispatcher.setGate("probes");
     try {
@@ -254,14 +251,28 @@ export class SessionReturn {
     }
   }
 
+  /**
+   * The connection whose place a login took. Throws when the session was given up while it was logging in: its tasks are
+   * to begin anew, which they must not do beside those that the target still has.
+   */
+  #requireKept(): Connection {
+    const { oldest } = this.#parts.connectionRecovery;
+    if (oldest !== undefined) return oldest;
+    throw new SessionError("SESSION_CONNECTION_LOST", "the session was given up while it was being taken up again", {
+      retry: "same-path",
+    });
+  }
+
+  /** A place that was removed has no plan any more: its connection is made like the leading one. */
+  #placeOf(connectionId: number): ConnectionPlace {
+    return this.#parts.keeper.find(connectionId) ?? { ...this.#parts.keeper.leading, connectionId };
+  }
+
   /** The connection stands for a lost one of the same CID: the target has let go of that one's tasks (§6.3.4). */
-  #takeUp(loggedIn: LoggedIn): Connection {
+  #takeUp(loggedIn: LoggedIn, connectionId: number): Connection {
     const { connections } = this.#host;
     const { result } = loggedIn;
-    const lost = this.#parts.connectionRecovery.oldest;
-    const connectionId = lost?.connectionId ?? 0;
-    const place = this.#parts.keeper.find(connectionId) ?? { ...this.#parts.keeper.leading, connectionId };
-    const connection = this.#parts.admission.create(loggedIn, place, this.#window, true);
+    const connection = this.#parts.admission.create(loggedIn, this.#placeOf(connectionId), this.#window, true);
     this.#window.update(result.expCmdSn, result.maxCmdSn);
     this.#parts.connectionRecovery.markReinstated(connectionId);
     connections.add(connection);
@@ -271,7 +282,7 @@ export class SessionReturn {
 
   #resume({ portal, isJoined }: LoggedIn, outageMs: number): void {
     const { context, machine } = this.#host;
-    const tsih = this.#loggedIn?.result.tsih ?? 0;
+    const { tsih } = this.loggedIn.result;
     this.#retainedUntilMs = undefined;
     if (!isJoined) {
       this.#reconnects += 1;
@@ -304,12 +315,8 @@ export class SessionReturn {
     context.emit({ kind: "reconnect-failed", portal, attempt, reason });
   }
 
-  #portalOf(connection: Connection | undefined): PortalAddress {
-    return connection?.portal ?? this.#loggedIn?.portal ?? this.#host.options.portal;
-  }
-
-  #warn(connection: Connection | undefined, reason: AppError): void {
-    const portal = formatPortal(this.#portalOf(connection));
+  #warn(connection: Connection, reason: AppError): void {
+    const portal = formatPortal(connection.portal);
     this.#dependencies.logger.warn("connection lost", { portal, code: reason.code, reason: reason.message });
   }
 }

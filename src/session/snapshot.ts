@@ -10,7 +10,7 @@ export function takeSnapshot(source: {
   readonly state: SessionState;
   readonly reason: string;
   readonly options: SessionOptions;
-  readonly loggedIn: LoggedIn | undefined;
+  readonly loggedIn: LoggedIn;
   readonly reconnects: number;
   readonly dispatcher: TaskDispatcher;
   readonly connections: ConnectionSet;
@@ -18,23 +18,24 @@ export function takeSnapshot(source: {
 }): SessionSnapshot {
   const { options, loggedIn, dispatcher } = source;
   const { counters } = dispatcher;
-  const result = loggedIn?.result;
+  const { result } = loggedIn;
+  const { parameters } = result;
   return {
     state: source.state,
     reason: source.reason,
-    portal: loggedIn?.portal ?? options.portal,
+    portal: loggedIn.portal,
     targetName: options.targetName ?? "",
-    targetAlias: result?.targetAlias ?? "",
+    targetAlias: result.targetAlias ?? "",
     isid: options.isid.toString("hex"),
-    tsih: result?.tsih ?? 0,
-    portalGroupTag: result?.targetPortalGroupTag,
-    headerDigest: result?.parameters.headerDigest ?? "None",
-    dataDigest: result?.parameters.dataDigest ?? "None",
-    errorRecoveryLevel: result?.parameters.errorRecoveryLevel ?? 0,
-    maxConnections: result?.parameters.maxConnections ?? 1,
-    taskReporting: result?.parameters.taskReporting ?? "RFC3720",
-    iscsiProtocolLevel: result?.parameters.iscsiProtocolLevel ?? 1,
-    extensionAnswers: result?.extensionAnswers ?? [],
+    tsih: result.tsih,
+    portalGroupTag: result.targetPortalGroupTag,
+    headerDigest: parameters.headerDigest,
+    dataDigest: parameters.dataDigest,
+    errorRecoveryLevel: parameters.errorRecoveryLevel,
+    maxConnections: parameters.maxConnections,
+    taskReporting: parameters.taskReporting,
+    iscsiProtocolLevel: parameters.iscsiProtocolLevel,
+    extensionAnswers: result.extensionAnswers,
     policy: source.connections.policy,
     connections: source.connections.snapshot(),
     recovery: { ...source.recovery },

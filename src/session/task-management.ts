@@ -1,8 +1,8 @@
 import { type Lun, LUN_ZERO } from "../base/lun.js";
 import { RESERVED_TAG, TaskManagementFunction, TaskManagementResponseCode } from "../wire/constants.js";
 import type { TaskManagementRequestPdu, TaskManagementResponsePdu } from "../wire/pdu.js";
-import { SessionError, protocolError } from "./errors.js";
-import { type SessionContext, request } from "./session-context.js";
+import { SessionError } from "./errors.js";
+import { type RequestNumbers, type RequestOptions, type SessionContext, request } from "./session-context.js";
 import type { TaskRecord } from "./task-record.js";
 
 /**
@@ -43,14 +43,8 @@ export interface TaskManagementAnswer {
   readonly additionalResponse: number;
 }
 
-interface Numbers {
-  readonly tag: number;
-  readonly cmdSn: number;
-  readonly expStatSn: number;
-}
-
 /** ABORT TASK for one task: its tag and its CmdSN (RFC 7143 §11.5.5, §11.5.6). */
-export function abortTaskPdu(record: TaskRecord, { tag, cmdSn, expStatSn }: Numbers): TaskManagementRequestPdu {
+export function abortTaskPdu(record: TaskRecord, { tag, cmdSn, expStatSn }: RequestNumbers): TaskManagementRequestPdu {
   return {
     type: "task-management-request",
     isImmediate: true,
@@ -68,7 +62,7 @@ export function abortTaskPdu(record: TaskRecord, { tag, cmdSn, expStatSn }: Numb
 /** Any other function: no task is referenced. */
 export function taskManagementPdu(
   request: TaskManagementRequest,
-  { tag, cmdSn, expStatSn }: Numbers,
+  { tag, cmdSn, expStatSn }: RequestNumbers,
 ): TaskManagementRequestPdu {
   return {
     type: "task-management-request",
@@ -94,6 +88,15 @@ const responseTexts: Readonly<Record<number, string>> = {
   [TaskManagementResponseCode.functionRejected]: "the function was rejected",
 };
 
+/** One task management function and its answer. Rejects with SessionError. */
+export function requestFunction(
+  context: SessionContext,
+  options: Omit<RequestOptions<"task-management-response">, "answer">,
+  build: (numbers: RequestNumbers) => TaskManagementRequestPdu,
+): Promise<TaskManagementResponsePdu> {
+  return request(context, { ...options, answer: "task-management-response" }, build);
+}
+
 /** Throws SESSION_TASK_MANAGEMENT_FAILED unless the function was carried out (RFC 7143 §11.6.1). */
 export function requireFunctionComplete(name: string, response: number): void {
   const { functionComplete, functionSucceeded } = TaskManagementResponseCode;
@@ -117,12 +120,9 @@ export async function manageTasks(
   for (const record of affected) record.isBeingEnded = true;
   const timeoutMs = "lun" in management ? timers.lunResetTimeoutMs : timers.targetResetTimeoutMs;
   try {
-    const answer = await request(context, { what: name, timeoutMs, connection }, (numbers) =>
+    const answer = await requestFunction(context, { what: name, timeoutMs, connection }, (numbers) =>
       taskManagementPdu(management, numbers),
     );
-    if (answer.type !== "task-management-response") {
-      throw protocolError("§11.6", `${answer.type} in answer to a task management request`);
-    }
     requireFunctionComplete(name, answer.response);
     const error = new SessionError("SESSION_TASK_ABORTED", `${name} ended the task`, { retry: "same-path" });
     for (const record of affected) {
@@ -142,14 +142,11 @@ export async function queryTask(context: SessionContext, record: TaskRecord): Pr
   requireLevel(context, "query-task-set");
   const { connection } = record;
   const options = { what: "QUERY TASK", timeoutMs: context.timers.abortTimeoutMs, connection };
-  const answer = await request(context, options, (numbers) => ({
+  const answer = await requestFunction(context, options, (numbers) => ({
     ...abortTaskPdu(record, numbers),
     function: TaskManagementFunction.queryTask,
     refCmdSn: 0,
   }));
-  if (answer.type !== "task-management-response") {
-    throw protocolError("§11.6", `${answer.type} in answer to a task management request`);
-  }
   requireFunctionComplete("QUERY TASK", answer.response);
   return answer.response === TaskManagementResponseCode.functionSucceeded;
 }

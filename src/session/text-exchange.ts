@@ -41,7 +41,7 @@ export async function exchangeText(
   throw new SessionError("SESSION_PROTOCOL", `a text negotiation did not end after ${MAX_TEXT_EXCHANGES} exchanges`);
 }
 
-async function send(
+function send(
   context: SessionContext,
   part: {
     readonly tag: number;
@@ -53,9 +53,9 @@ async function send(
 ): Promise<TextResponsePdu> {
   const { tag, data, isContinued, previous, connection } = part;
   const { textTimeoutMs } = context.timers;
-  const answer = await request(
+  return request(
     context,
-    { what: "Text Request", timeoutMs: textTimeoutMs, tag, connection },
+    { what: "Text Request", answer: "text-response", timeoutMs: textTimeoutMs, tag, connection },
     (numbers) => ({
       type: "text-request",
       isImmediate: true,
@@ -69,6 +69,4 @@ async function send(
       data,
     }),
   );
-  if (answer.type !== "text-response") throw protocolError("§11.11", `${answer.type} in answer to a Text Request`);
-  return answer;
 }
