@@ -2,7 +2,7 @@ import type { Fault, FaultKind } from "./fault-plan.js";
 import type { SimClock } from "./sim-clock.js";
 import type { SimDisk } from "./sim-disk.js";
 import type { SimNetwork } from "./network.js";
-import type { SimTarget } from "./sim-target.js";
+import { LUN_NUMBER, type SimTarget, TARGET_NAME } from "./sim-target.js";
 import type { Tampering } from "./tampering.js";
 import type { Wire } from "./wire.js";
 
@@ -16,6 +16,8 @@ export interface FaultWorld {
   readonly onFired: (kind: FaultKind) => void;
 }
 
+/** Fixed format, unit attention, CAPACITY DATA HAS CHANGED. */
+const CAPACITY_CHANGED = Buffer.from("700006000000000a000000002a0900000000", "hex");
 const DROP_ONE = 2;
 const DROP_ALL = 3;
 const RENEGOTIATE = 4;
@@ -49,6 +51,7 @@ export class FaultRunner {
     this.#stalled.clear();
     disk.hangUntilMs = 0;
     tampering.disarm();
+    this.#world.target.server?.setRedirect(TARGET_NAME, undefined);
     void this.#world.target.ensureRunning();
   }
 
@@ -86,6 +89,15 @@ export class FaultRunner {
       case "async-renegotiate":
       case "async-vendor":
         this.#announce(fault);
+        return;
+      case "target-asks-for-logout":
+      case "target-drops-one":
+      case "target-drops-all":
+      case "target-negotiates":
+      case "target-reports-scsi-event":
+      case "target-sends-vendor-event":
+      case "target-redirects":
+        this.#byTarget(fault);
         return;
       case "redirect-temporary":
       case "redirect-permanent":
@@ -223,6 +235,45 @@ export class FaultRunner {
       });
     }
     if (fault.kind === "async-logout") this.#world.clock.setTimer((1 + wait) * 1_000, () => wire.link?.cut());
+  }
+
+  /** What the target does of its own accord. */
+  #byTarget(fault: Fault): void {
+    const { target, network, onFired, portals } = this.#world;
+    const { server } = target;
+    const cid = this.#pick(fault)?.cid;
+    if (server === undefined || cid === undefined) return;
+    onFired(fault.kind);
+    const timeLimitSeconds = 1 + (fault.salt % 3);
+    switch (fault.kind) {
+      case "target-asks-for-logout":
+        void server.requestLogout(TARGET_NAME, { ...(fault.salt % 2 === 0 ? { cid } : {}), timeLimitSeconds });
+        return;
+      case "target-drops-one":
+        server.dropConnections(TARGET_NAME, { cid });
+        return;
+      case "target-drops-all":
+        server.dropConnections(TARGET_NAME, {});
+        return;
+      case "target-negotiates":
+        server.requestNegotiation(TARGET_NAME, { timeLimitSeconds });
+        return;
+      case "target-reports-scsi-event":
+        server.reportScsiEvent(TARGET_NAME, { lun: LUN_NUMBER, sense: CAPACITY_CHANGED });
+        return;
+      case "target-sends-vendor-event":
+        server.sendVendorEvent(TARGET_NAME, { asyncVCode: 1, data: Buffer.from("vendor") });
+        return;
+      default: {
+        const [host = "", port = ""] = (portals[fault.salt % portals.length] ?? "").split(":");
+        const kind = fault.salt % 2 === 0 ? "temporary" : "permanent";
+        server.setRedirect(TARGET_NAME, { kind, portal: { host, port: Number(port) } });
+        for (const wire of network.wires) wire.link?.cut();
+        this.#later(fault, () => {
+          if (target.server === server) server.setRedirect(TARGET_NAME, undefined);
+        });
+      }
+    }
   }
 
   /** A trap for logins, and a reason to log in. */

@@ -60,6 +60,7 @@ export class InitiatorRules {
     // §4.2.2.1: a pair that contradicts itself is ignored, and the window never shrinks.
     const isPlausible = isAtOrBefore((pdu.word28 - 1) >>> 0, pdu.maxCmdSn);
     if (isPlausible && !isAtOrBefore(pdu.maxCmdSn, session.maxCmdSn)) session.maxCmdSn = pdu.maxCmdSn;
+    if (isPlausible && !isAtOrBefore(pdu.word28, session.expCmdSn)) session.expCmdSn = pdu.word28;
     if (pdu.opcode === Op.r2t) learnR2t(session, pdu);
     if (pdu.opcode === Op.dataIn) learnAckTag(session, pdu);
     if (pdu.opcode === Op.reject) this.#onReject(session, pdu);
@@ -97,6 +98,11 @@ export class InitiatorRules {
     // The numbers of a refusal mean nothing (§11.13.4).
     if (pdu.u8(36) !== 0) return;
     entry.receiveStatSn(pdu.word24);
+    const { session } = this.#ledger;
+    // A connection that joins tells of the window of its session.
+    if (entry.loginTsih !== 0 && session !== undefined && !isAtOrBefore(pdu.maxCmdSn, session.maxCmdSn)) {
+      session.maxCmdSn = pdu.maxCmdSn;
+    }
     const isEnd = pdu.isFinal && (pdu.u8(1) & 3) === 3;
     if (!isEnd || entry.session !== undefined) return;
     this.#ledger.loggedIn(edge, entry, pdu, entry.lastCmdSn ?? 0);
@@ -131,12 +137,16 @@ export class InitiatorRules {
   #isRetry(entry: WireEntry, session: SessionEntry, pdu: PduView): boolean {
     if (pdu.isImmediate) return false;
     const usedBy = session.used.get(pdu.word24);
-    const before = usedBy === undefined ? undefined : session.tasks.get(usedBy);
-    if (before === undefined) return false;
-    if (pdu.opcode === Op.nopOut && before.tag !== pdu.tag) {
-      this.#findings.require(before.isRejected, "a number is used again only to fill a gap", pdu, pdu.word24);
-      return before.isRejected;
+    if (usedBy === undefined) return false;
+    const before = session.tasks.get(usedBy);
+    if (pdu.opcode === Op.nopOut && usedBy !== pdu.tag) {
+      // Nothing else will fill the gap: the command is over, was rejected, or its connection is gone.
+      const isOver = before === undefined || before.isRejected || before.wire.initiator?.isClosed === true;
+      const isGap = isOver && isAtOrBefore(session.expCmdSn, pdu.word24);
+      this.#findings.require(isGap, "a number is used again only to fill a gap", pdu, [pdu.word24, session.expCmdSn]);
+      return isGap;
     }
+    if (before === undefined) return false;
     if (before.tag !== pdu.tag) return false;
     const same = (at: number, end: number): boolean =>
       before.header.subarray(at, end).equals(pdu.bytes.subarray(at, end));
@@ -209,9 +219,15 @@ export class InitiatorRules {
   #onManagementDone(session: SessionEntry, management: TaskEntry, pdu: PduView): void {
     const isDone = pdu.u8(2) === 0;
     const what = management.header.readUInt8(1) & 0x7f;
-    if (what === 1 && (isDone || pdu.u8(2) === 1)) session.tasks.delete(management.header.readUInt32BE(20));
+    // Over for the target; for the initiator when the turn of this answer has come, as its StatSN says.
+    const end = (task: TaskEntry | undefined): void => {
+      if (task === undefined) return;
+      session.tasks.delete(task.tag);
+      session.answered.set(task.tag, { task, statSn: pdu.word24 });
+    };
+    if (what === 1 && (isDone || pdu.u8(2) === 1)) end(session.tasks.get(management.header.readUInt32BE(20)));
     if (!isDone || what === 1 || what >= 8) return;
-    for (const [tag, task] of session.tasks) if (task.opcode === Op.command) session.tasks.delete(tag);
+    for (const task of session.tasks.values()) if (task.opcode === Op.command) end(task);
   }
 
   #onLogoutDone(entry: WireEntry, session: SessionEntry, pdu: PduView): void {

@@ -112,6 +112,8 @@ export class SessionEntry {
   readonly firstCmdSn: number;
   highestCmdSn: number;
   maxCmdSn: number;
+  /** All CmdSNs before this one have come, says the target. */
+  expCmdSn: number;
   readonly wires: WireEntry[] = [];
   /** Tasks that have had their status, with its StatSN, while that is not acknowledged: their data may be asked for. */
   readonly answered = new Map<number, { readonly task: TaskEntry; readonly statSn: number }>();
@@ -136,6 +138,7 @@ export class SessionEntry {
     this.firstCmdSn = options.cmdSn;
     this.highestCmdSn = (options.cmdSn - 1) >>> 0;
     this.maxCmdSn = options.maxCmdSn;
+    this.expCmdSn = options.cmdSn;
     this.errorRecoveryLevel = Number(edge.declared("target", "ErrorRecoveryLevel") ?? 0);
     // RFC 7143 §13.15: the larger one; either side's default is 2.
     const wait = (by: "initiator" | "target"): number => Number(edge.declared(by, "DefaultTime2Wait") ?? 2);

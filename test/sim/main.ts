@@ -80,7 +80,9 @@ async function runSeeds(range: Range, jobs: number, isRemembering: boolean): Pro
     console.log(`${seeds} of ${range.count} seeds, ${failed.length} failed`);
   });
   console.log(`\nfaults that happened\n${formatCounts(tally.fired)}`);
-  console.log(`\nrecovery\n${formatCounts(tally.recovery)}`);
+  console.log(`\nrecovery by the initiator\n${formatCounts(tally.recovery)}`);
+  console.log(`\nrecovery by the target\n${formatCounts(tally.targetRecovery)}`);
+  console.log(`\nchanges under load\n${formatCounts(tally.changes)}`);
   console.log(`\nrules, by how often they were looked at\n${formatCounts(tally.checked)}`);
   if (Object.keys(tally.failures).length > 0) {
     console.log(`\noperations that failed, as they may after a refusal\n${formatCounts(tally.failures)}`);

@@ -31,6 +31,8 @@ export interface Plan {
   readonly linkDelayMs: readonly [minimum: number, maximum: number];
   readonly maxChunkBytes: number | undefined;
   readonly taskTimeoutMs: number;
+  /** Connections and the policy are changed under load. */
+  readonly isAdministered: boolean;
   /** Added to every CmdSN on the way to the target, so that its numbers wrap. */
   readonly cmdSnShift: number;
   /** The first StatSN of each connection lies just below 2^32. */
@@ -113,6 +115,7 @@ export function drawPlan(seed: number): Plan {
     ] as const),
     ...drawLink(draw, maxBlocksPerOperation),
     taskTimeoutMs: draw.pick([3_000, 8_000, 30_000]),
+    isAdministered: draw.chance(0.3),
     cmdSnShift: draw.chance(0.3) ? 0xffff_fff0 - draw.between(0, 30) : 0,
     isStatSnWrapping: draw.chance(0.3),
     cuts: drawCuts(draw),

@@ -1,7 +1,7 @@
 import type { PortalAddress } from "../../src/base/access.js";
 import type { Logger } from "../../src/base/logger.js";
 import type { Random } from "../../src/base/random.js";
-import type { TargetServer } from "../../src/target/api.js";
+import type { TargetServerControl } from "../../src/target/api.js";
 import { createTargetServer } from "../../src/target/target-server.js";
 import type { SimNetwork } from "./network.js";
 import type { Plan } from "./plan.js";
@@ -24,7 +24,9 @@ export class SimTarget {
   readonly #plan: Plan;
   readonly #portals: readonly PortalAddress[];
   readonly #deps: SimTargetDependencies;
-  #server: TargetServer | undefined;
+  readonly #runs: TargetServerControl[] = [];
+  #server: TargetServerControl | undefined;
+  #isServing = false;
   #stopping: Promise<void> = Promise.resolve();
 
   constructor(plan: Plan, portals: readonly PortalAddress[], dependencies: SimTargetDependencies) {
@@ -33,8 +35,20 @@ export class SimTarget {
     this.#deps = dependencies;
   }
 
-  get server(): TargetServer | undefined {
-    return this.#server;
+  /** The one that runs; undefined while the power is off or it has not begun to serve. */
+  get server(): TargetServerControl | undefined {
+    return this.#isServing ? this.#server : undefined;
+  }
+
+  /** What all runs of the target together have repaired. */
+  recoveryTally(): Readonly<Record<string, number>> {
+    const sum: Record<string, number> = {};
+    for (const server of this.#runs) {
+      for (const [name, count] of Object.entries<number>({ ...server.recoveryTally() })) {
+        sum[name] = (sum[name] ?? 0) + count;
+      }
+    }
+    return sum;
   }
 
   async ensureRunning(): Promise<void> {
@@ -49,16 +63,19 @@ export class SimTarget {
       { listener: network, clock, random: new StatSnRandom(random, this.#plan.isStatSnWrapping), logger },
     );
     this.#server = server;
+    this.#runs.push(server);
     await this.#stopping;
     if (this.#server !== server) return;
     server.addTarget({ name: TARGET_NAME, luns: new Map([[LUN_NUMBER, disk.open()]]), access: { kind: "any" } });
     await server.start();
+    this.#isServing = true;
   }
 
   /** In order: sessions are told, tasks end. */
   async stop(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
+    this.#isServing = false;
     if (server === undefined) return;
     this.#stopping = server.stop();
     await this.#stopping;

@@ -9,6 +9,8 @@ export interface Tally {
   cpuMs: number;
   readonly fired: Record<string, number>;
   readonly recovery: Record<string, number>;
+  readonly targetRecovery: Record<string, number>;
+  readonly changes: Record<string, number>;
   readonly checked: Record<string, number>;
   readonly failures: Record<string, number>;
 }
@@ -19,6 +21,8 @@ export function emptyTally(): Tally {
     failed: [],
     fired: {},
     recovery: {},
+    targetRecovery: {},
+    changes: {},
     checked: {},
     failures: {},
   };
@@ -32,6 +36,8 @@ export function addResult(tally: Tally, result: WorldResult): void {
   tally.virtualMs += result.virtualMs;
   addCounts(tally.fired, result.fired);
   addCounts(tally.recovery, result.recovery);
+  addCounts(tally.targetRecovery, result.targetRecovery);
+  addCounts(tally.changes, result.changes);
   addCounts(tally.checked, result.checked);
   addCounts(tally.failures, result.failures);
   if (result.violations.length === 0) return;
@@ -46,6 +52,8 @@ export function addTally(tally: Tally, other: Tally): void {
   tally.failed.push(...other.failed);
   addCounts(tally.fired, other.fired);
   addCounts(tally.recovery, other.recovery);
+  addCounts(tally.targetRecovery, other.targetRecovery);
+  addCounts(tally.changes, other.changes);
   addCounts(tally.checked, other.checked);
   addCounts(tally.failures, other.failures);
 }

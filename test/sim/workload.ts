@@ -1,7 +1,8 @@
 import { sleep } from "../../src/base/clock.js";
-import { errorCode } from "../../src/base/errors.js";
+import { AppError, errorCode } from "../../src/base/errors.js";
 import { lunFromNumber } from "../../src/base/lun.js";
 import type { BlockDevice } from "../../src/block/device.js";
+import { CONNECTION_POLICIES } from "../../src/session/connection-policy.js";
 import type { Session } from "../../src/session/session.js";
 import { BLOCK_BYTES, type DiskModel } from "./disk-model.js";
 import { Draw, fork, type Plan } from "./plan.js";
@@ -23,22 +24,33 @@ export interface WorkloadCounts {
   completed: number;
   failed: number;
   readonly failures: Record<string, number>;
+  /** Changes that were tried, by kind. */
+  readonly changes: Record<string, number>;
 }
 
 /** Several users of one disk, each with one operation under way at a time. */
 export class Workload {
-  readonly counts: WorkloadCounts = { completed: 0, failed: 0, failures: {} };
+  readonly counts: WorkloadCounts = { completed: 0, failed: 0, failures: {}, changes: {} };
   readonly #context: WorkloadContext;
   #isStopping = false;
+  #wantedConnections: number;
 
   constructor(context: WorkloadContext) {
     this.#context = context;
+    this.#wantedConnections = context.plan.connections;
+  }
+
+  /** As many as were planned, and what has been added and removed since. */
+  get wantedConnections(): number {
+    return this.#wantedConnections;
   }
 
   /** Resolves when every user has done its last operation: none begins once `spanMs` are over, or `stop` was called. */
   async run(): Promise<void> {
     const { plan } = this.#context;
-    await Promise.all(Array.from({ length: plan.workers }, (_, index) => this.#user(index)));
+    const users = Array.from({ length: plan.workers }, (_, index) => this.#user(index));
+    if (plan.isAdministered) users.push(this.#administrator());
+    await Promise.all(users);
   }
 
   stop(): void {
@@ -51,6 +63,43 @@ export class Workload {
     while (!this.#isStopping && clock.nowMs() < plan.spanMs) {
       await this.#operation(draw, index);
       await sleep(clock, 2 * plan.thinkMs * draw.random.fraction());
+    }
+  }
+
+  /** Adds and removes connections and changes the policy while the users go on. */
+  async #administrator(): Promise<void> {
+    const { plan, clock } = this.#context;
+    const draw = new Draw(fork(plan.seed, "administrator"));
+    while (!this.#isStopping && clock.nowMs() < plan.spanMs) {
+      await sleep(clock, (plan.spanMs / 4) * draw.random.fraction());
+      await this.#change(draw);
+    }
+  }
+
+  async #change(draw: Draw): Promise<void> {
+    const { session, note, plan } = this.#context;
+    const action = draw.pick(["policy", "add", "remove"] as const);
+    const portal = { host: `p${draw.between(1, plan.portals)}`, port: 3260 };
+    const policy = draw.pick(CONNECTION_POLICIES);
+    const { connections } = session().status();
+    const chosen = connections[draw.between(0, Math.max(0, connections.length - 1))];
+    this.counts.changes[action] = (this.counts.changes[action] ?? 0) + 1;
+    note(`change ${action}`);
+    try {
+      if (action === "policy") session().setPolicy(policy);
+      else if (action === "add") {
+        await session().addConnection({ portal, weight: draw.between(0, 3) });
+        this.#wantedConnections += 1;
+      } else if (chosen !== undefined) {
+        await session().removeConnection(chosen.cid);
+        this.#wantedConnections -= 1;
+      }
+      note(`changed ${action}`);
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+      note(`change ${action} failed: ${error.code}`);
+      // A place that was given up may or may not be gone: one connection there must be in any case.
+      if (action === "remove") this.#wantedConnections = Math.max(1, this.#wantedConnections - 1);
     }
   }
 

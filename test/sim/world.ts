@@ -48,6 +48,9 @@ export interface WorldResult {
   readonly checked: Readonly<Record<string, number>>;
   readonly fired: Readonly<Partial<Record<FaultKind | "cut-after-bytes", number>>>;
   readonly recovery: Readonly<Partial<RecoveryCounters>>;
+  /** What the target has repaired. */
+  readonly targetRecovery: Readonly<Record<string, number>>;
+  readonly changes: Readonly<Record<string, number>>;
   readonly operations: number;
   readonly failures: Readonly<Record<string, number>>;
   readonly virtualMs: number;
@@ -162,6 +165,8 @@ export class SimWorld {
       checked,
       fired: this.#fired,
       recovery: this.#session?.status().recovery ?? {},
+      targetRecovery: this.#target.recoveryTally(),
+      changes: this.#workload.counts.changes,
       operations: this.#workload.counts.completed,
       failures: this.#workload.counts.failures,
       virtualMs: this.#clock.nowMs(),
@@ -268,7 +273,7 @@ export class SimWorld {
   async #awaitReady(): Promise<void> {
     for (;;) {
       const { state, connections, maxConnections } = this.#requireSession().status();
-      const wanted = Math.min(this.plan.connections, maxConnections);
+      const wanted = Math.min(this.#workload.wantedConnections, maxConnections);
       if (state === "ready" && connections.length >= wanted) return;
       await sleep(this.#clock, 500);
     }

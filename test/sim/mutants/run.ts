@@ -9,8 +9,9 @@ const SEEDS_PER_MUTANT = 3_000;
 
 const root = join(import.meta.dirname, "..", "..", "..");
 
-export interface Caught {
-  readonly seed: number;
+interface Caught {
+  /** Undefined when a unit test caught it. */
+  readonly seed?: number;
   readonly violation: string;
 }
 
@@ -18,8 +19,10 @@ export interface Caught {
 function copyWith(mutant: Mutant): { readonly folder: string; readonly remove: () => void } {
   const folder = mkdtempSync(join(tmpdir(), "hawser-mutant-"));
   cpSync(join(root, "src"), join(folder, "src"), { recursive: true });
-  cpSync(join(root, "test", "sim"), join(folder, "test", "sim"), { recursive: true });
-  for (const name of ["package.json", "tsconfig.json"]) cpSync(join(root, name), join(folder, name));
+  for (const name of ["sim", "support", "unit"]) {
+    cpSync(join(root, "test", name), join(folder, "test", name), { recursive: true });
+  }
+  for (const name of ["package.json", "tsconfig.json", "jest.config.cjs"]) cpSync(join(root, name), join(folder, name));
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   const path = join(folder, mutant.file);
   const source = readFileSync(path, "utf8");
@@ -32,9 +35,24 @@ function copyWith(mutant: Mutant): { readonly folder: string; readonly remove: (
   return { folder, remove: () => rmSync(folder, { recursive: true }) };
 }
 
-/** The first seed whose world the mutant does not survive. */
 function catchMutant(mutant: Mutant): Promise<Caught | undefined> {
   const { folder, remove } = copyWith(mutant);
+  const { unitTest } = mutant;
+  return (unitTest === undefined ? simulate(mutant, folder) : runUnitTest(unitTest, folder)).finally(remove);
+}
+
+function runUnitTest(unitTest: string, folder: string): Promise<Caught | undefined> {
+  return new Promise((resolve, reject) => {
+    const jest = join(root, "node_modules", "jest", "bin", "jest.js");
+    const args = [jest, "--selectProjects", "unit", "--testPathPatterns", unitTest];
+    const child = spawn(process.execPath, args, { cwd: folder, stdio: "ignore" });
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code === 0 ? undefined : { violation: unitTest }));
+  });
+}
+
+/** The first seed whose world the mutant does not survive. */
+function simulate(mutant: Mutant, folder: string): Promise<Caught | undefined> {
   return new Promise<Caught | undefined>((resolve, reject) => {
     const script = join(folder, "test", "sim", "main.ts");
     const args = [...process.execArgv, script, "--until-failure", "--seeds", String(SEEDS_PER_MUTANT)];
@@ -47,12 +65,17 @@ function catchMutant(mutant: Mutant): Promise<Caught | undefined> {
       else if (said.startsWith("{")) resolve(JSON.parse(said) as Caught);
       else reject(new Error(`mutant "${mutant.name}": the simulation ended with ${code ?? "a signal"}: ${said}`));
     });
-  }).finally(remove);
+  });
 }
 
 /** Runs them all and prints a table; resolves with whether each was caught. */
 export async function runMutants(jobs: number): Promise<boolean> {
-  const rows: { readonly mutant: string; readonly seed: string; readonly caughtBy: string }[] = [];
+  const rows: {
+    readonly mutant: string;
+    readonly seed: string;
+    readonly isCaught: boolean;
+    readonly caughtBy: string;
+  }[] = [];
   const waiting = [...MUTANTS];
   const worker = async (): Promise<void> => {
     for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
@@ -60,7 +83,8 @@ export async function runMutants(jobs: number): Promise<boolean> {
       const violation = caught?.violation.replace(/^\[[^\]]*\] /, "").split(/: \[|: \d|\n/)[0] ?? "";
       rows.push({
         mutant: mutant.name,
-        seed: caught === undefined ? "-" : String(caught.seed),
+        seed: String(caught?.seed ?? "-"),
+        isCaught: caught !== undefined,
         caughtBy: caught === undefined ? `NOT CAUGHT in ${SEEDS_PER_MUTANT} seeds` : violation.slice(0, 90),
       });
       console.log(`${mutant.name}: ${rows.at(-1)?.caughtBy ?? ""} (seed ${rows.at(-1)?.seed ?? "-"})`);
@@ -68,7 +92,7 @@ export async function runMutants(jobs: number): Promise<boolean> {
   };
   await Promise.all(Array.from({ length: jobs }, worker));
   rows.sort((a, b) => a.mutant.localeCompare(b.mutant));
-  const missed = rows.filter(({ seed }) => seed === "-").length;
+  const missed = rows.filter(({ isCaught }) => !isCaught).length;
   console.log("\n| mutant | caught by | seed |\n|---|---|---|");
   for (const { mutant, caughtBy, seed } of rows) console.log(`| ${mutant} | ${caughtBy} | ${seed} |`);
   console.log(`mutants: ${rows.length - missed} caught, ${missed} not`);
