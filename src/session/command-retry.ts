@@ -27,37 +27,41 @@ export class CommandRetry {
 
   /** Called at every sweep. */
   check(nowMs: number): void {
-    const { dispatcher, timers } = this.#context;
-    this.#plugOrphan();
     if (this.#isAsking) return;
+    const { dispatcher, connection, state } = this.#context;
+    const orphan = dispatcher.orphanCmdSn;
+    const isStanding = orphan !== undefined && orphan === this.#orphan;
+    this.#orphan = orphan;
+    if (isStanding && connection !== undefined && state === "ready") this.#begin(this.#plugOrphan(orphan, connection));
+    else this.#checkDue(nowMs);
+  }
+
+  #checkDue(nowMs: number): void {
+    const { dispatcher, timers } = this.#context;
     const record = dispatcher.due;
     if (record === undefined || nowMs - record.sentMs < timers.commandRetryMs) return;
     const { connection } = record;
     if (connection === undefined || connection.channel.isOver || connection.isLoggingOut || record.isAborting) return;
-    if (connection.parameters.errorRecoveryLevel === 0) return;
-    this.#isAsking = true;
-    void this.#retry(record, connection).finally(() => (this.#isAsking = false));
+    if (connection.parameters.errorRecoveryLevel > 0) this.#begin(this.#retry(record, connection));
   }
 
-  /** The command went with a connection that was given up before it was used: nobody else would send its number again. */
-  #plugOrphan(): void {
-    const { dispatcher, connection, state } = this.#context;
-    const { orphanCmdSn } = dispatcher;
-    const isStanding = orphanCmdSn !== undefined && orphanCmdSn === this.#orphan;
-    this.#orphan = orphanCmdSn;
-    if (!isStanding || connection === undefined || state !== "ready") return;
-    plugCommandGap(this.#context, connection, orphanCmdSn);
+  #begin(work: Promise<void>): void {
+    this.#isAsking = true;
+    void work.finally(() => (this.#isAsking = false));
+  }
+
+  /**
+   * The command went with a connection that was given up before it was used: nobody else would send its number again.
+   * The target may have it all the same, so it is asked first.
+   */
+  async #plugOrphan(cmdSn: number, connection: Connection): Promise<void> {
+    if (!(await this.#answers(connection)) || this.#context.dispatcher.orphanCmdSn !== cmdSn) return;
+    plugCommandGap(this.#context, connection, cmdSn);
   }
 
   async #retry(record: TaskRecord, connection: Connection): Promise<void> {
-    const { dispatcher, timers, counters, dependencies } = this.#context;
-    try {
-      // The answer shows what the target had received by then over this connection.
-      await ping(this.#context, timers.nopTimeoutMs, connection);
-    } catch {
-      // A connection that does not answer is the keepalive's business.
-      return;
-    }
+    const { dispatcher, counters, dependencies } = this.#context;
+    if (!(await this.#answers(connection))) return;
     if (dispatcher.due !== record || record.connection !== connection || connection.channel.isOver) return;
     if (record.retries >= MAX_COMMAND_RETRANSMISSIONS) {
       const message = `the target does not take a command that was sent ${record.retries + 1} times`;
@@ -67,6 +71,17 @@ export class CommandRetry {
     dependencies.logger.info("command was lost, sending it again", { cmdSn: record.cmdSn });
     counters.commandRetries += 1;
     dispatcher.retry(record, connection);
+  }
+
+  /** The answer to a ping shows what the target had received by then over this connection. */
+  async #answers(connection: Connection): Promise<boolean> {
+    try {
+      await ping(this.#context, this.#context.timers.nopTimeoutMs, connection);
+      return true;
+    } catch {
+      // A connection that does not answer is the keepalive's business.
+      return false;
+    }
   }
 }
 

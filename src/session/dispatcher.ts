@@ -25,6 +25,9 @@ export interface TaskCounters {
   reissuedTasks: number;
 }
 
+/** For questions, while tasks that wait for the answer have all other slots. */
+const PROBE_SLOTS = 8;
+
 /** Chooses the connection of the next command; undefined when none can take it. */
 export type Router = (record: TaskRecord) => Connection | undefined;
 
@@ -76,7 +79,7 @@ export class TaskDispatcher {
   constructor(options: DispatcherOptions, dependencies: { readonly clock: Clock }) {
     this.#options = options;
     this.#clock = dependencies.clock;
-    this.#table = new TaskTable(options.maxTasks);
+    this.#table = new TaskTable(options.maxTasks + PROBE_SLOTS);
     this.#coarseNowMs = dependencies.clock.nowMs();
   }
 
@@ -320,7 +323,8 @@ export class TaskDispatcher {
   #trySend(record: TaskRecord): boolean {
     const isProbe = record.task.isProbe === true;
     if (this.#gate === "shut" || (this.#gate === "probes" && !isProbe) || this.#isPaused) return false;
-    if (!this.#table.hasRoom || !this.#window.isOpen) return false;
+    const hasSlot = isProbe ? this.#table.hasRoom : this.#table.size < this.#options.maxTasks;
+    if (!hasSlot || !this.#window.isOpen) return false;
     const connection = this.#route(record);
     if (connection === undefined) return false;
     this.#table.add(record);
