@@ -39,7 +39,16 @@ export { listTargetLuns, type LunDescription } from "./initiator/list-target-lun
 export { NbdServer, type NbdServerOptions } from "./nbd/server.js";
 export { CONNECTION_POLICIES, type ConnectionPolicy } from "./session/connection-policy.js";
 export { type ConnectionPlan, DEFAULT_SESSION_TIMERS, type SessionTimers } from "./session/session-options.js";
-export type { AccessRule, TargetDefinition, TargetServer } from "./target/api.js";
+export type {
+  AccessRule,
+  ConnectionSelector,
+  TargetDefinition,
+  TargetPortal,
+  TargetRedirect,
+  TargetServer,
+  TargetServerControl,
+  VendorEvent,
+} from "./target/api.js";
 export { createTargetServer } from "./target/target-server.js";
 export { MemoryDevice } from "./block/memory-device.js";
 export { FileDevice } from "./block/file-device.js";

@@ -206,7 +206,7 @@ export const TARGET_MAX_CONNECTIONS = 4_352;
 /** Time a connection of the embedded target has to finish its login. */
 export const TARGET_LOGIN_TIMEOUT_MS = 15_000;
 
-/** Data one connection of the embedded target holds in memory before reads and R2Ts wait their turn. */
+/** Data one session of the embedded target holds in memory before reads wait their turn; a connection may leave twice that unread. */
 export const TARGET_MAX_DATA_BYTES_PER_CONNECTION = 67_108_864;
 
 /** Data buffers an embedded target server keeps for reuse. */
