@@ -77,8 +77,7 @@ export function readScsiCommand(header: Buffer, ahs: Buffer | undefined, data: B
   if (isWrite && !isFinal && data.length === expectedDataTransferLength) {
     throw commandInvalid("11.3.4", "all data is immediate, so no more follows and the F bit must be set");
   }
-  const commandPriority = header.readUInt8(2) >>> PRIORITY_SHIFT;
-  return {
+  const pdu: ScsiCommandPdu = {
     type: "scsi-command",
     isImmediate: isImmediateHeader(header),
     isFinal,
@@ -91,9 +90,15 @@ export function readScsiCommand(header: Buffer, ahs: Buffer | undefined, data: B
     cmdSn: readU32(header, 24),
     expStatSn: readU32(header, 28),
     cdb: joinCdb(header, additional?.cdbRest),
-    ...(isRead && isWrite && readLength !== undefined ? { bidirectionalReadLength: readLength } : {}),
-    ...(commandPriority === 0 ? {} : { commandPriority }),
     data,
+  };
+  const commandPriority = header.readUInt8(2) >>> PRIORITY_SHIFT;
+  const isBidirectional = isRead && isWrite && readLength !== undefined;
+  if (!isBidirectional && commandPriority === 0) return pdu;
+  return {
+    ...pdu,
+    ...(isBidirectional ? { bidirectionalReadLength: readLength } : {}),
+    ...(commandPriority === 0 ? {} : { commandPriority }),
   };
 }
 
