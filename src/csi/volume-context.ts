@@ -1,6 +1,6 @@
 import type { DigestChoice } from "../base/access.js";
-import { type InitiatorSettings, parseInitiatorSettings, VOLUME_SETTING_NAMES } from "../initiator/settings.js";
-import { parseDigest } from "../storage/static-attributes.js";
+import type { AttachRequest } from "../dataplane/api.js";
+import { isVolumeSetting, parseDigest, parseVolumeSettings } from "../storage/static-attributes.js";
 
 type TextMap = Readonly<Record<string, string>>;
 
@@ -17,13 +17,12 @@ const PROVISIONER_METADATA = new Set([
 
 /** StorageClass parameters that are the initiator's and travel in the volume context. */
 const DIGEST_PARAMETERS: ReadonlySet<string> = new Set(["headerDigest", "dataDigest"]);
-const SETTING_PARAMETERS: ReadonlySet<string> = new Set(VOLUME_SETTING_NAMES);
 
 /** How the initiator is to log in, as far as the volume says. */
 export interface LoginOptions {
   readonly headerDigest: DigestChoice;
   readonly dataDigest: DigestChoice;
-  readonly settings: InitiatorSettings;
+  readonly settings: NonNullable<AttachRequest["settings"]>;
   /** Login without CHAP credentials shall not even be tried. */
   readonly isChapRequired: boolean;
 }
@@ -46,13 +45,13 @@ export function splitParameters(parameters: TextMap): {
     } else if (DIGEST_PARAMETERS.has(key)) {
       parseDigest(key, value);
       context[key] = value;
-    } else if (SETTING_PARAMETERS.has(key)) {
+    } else if (isVolumeSetting(key)) {
       context[key] = value;
     } else {
       backend[key] = value;
     }
   }
-  settingsOf(context);
+  parseVolumeSettings(context);
   return { backend, context, metadata };
 }
 
@@ -64,13 +63,7 @@ export function loginOptions(context: TextMap): LoginOptions {
   return {
     headerDigest: parseDigest("headerDigest", context["headerDigest"]) ?? "none",
     dataDigest: parseDigest("dataDigest", context["dataDigest"]) ?? "none",
-    settings: settingsOf(context),
+    settings: parseVolumeSettings(context),
     isChapRequired: context["sessionCHAPAuth"] === "true",
   };
-}
-
-function settingsOf(context: TextMap): InitiatorSettings {
-  return parseInitiatorSettings(
-    Object.fromEntries(Object.entries(context).filter(([name]) => SETTING_PARAMETERS.has(name))),
-  );
 }

@@ -4,7 +4,7 @@ import { errorMessage } from "../base/errors.js";
 import { MAX_PORTALS_PER_VOLUME } from "../base/limits.js";
 import { isIscsiName } from "../base/node-id.js";
 import { DEFAULT_ISCSI_PORT, parsePortal } from "../base/portal.js";
-import { parseInitiatorSettings, VOLUME_SETTING_NAMES } from "../initiator/settings.js";
+import { type InitiatorSettings, parseInitiatorSettings, VOLUME_SETTING_NAMES } from "../initiator/settings.js";
 import { StorageError } from "./backend.js";
 import { isSecretLikeName } from "./secret-names.js";
 
@@ -54,9 +54,7 @@ export function hasStaticAttributes(attributes: Attributes): boolean {
 /** Reads the attributes. STORAGE_INVALID or INITIATOR_SETTING_INVALID names the attribute and says what to write. */
 export function parseStaticAttributes(attributes: Attributes): StaticAttributes {
   rejectStrangers(attributes);
-  parseInitiatorSettings(
-    Object.fromEntries(Object.entries(attributes).filter(([name]) => VOLUME_SETTING_NAMES.includes(name))),
-  );
+  parseVolumeSettings(attributes);
   const targetName = pick(attributes, NAMES.target);
   if (targetName === undefined || !isIscsiName(targetName)) {
     throw invalid("targetIQN", targetName, "write the target's name, such as iqn.2001-05.com.example:disk1");
@@ -71,6 +69,18 @@ export function parseStaticAttributes(attributes: Attributes): StaticAttributes 
     dataDigest: parseDigest("dataDigest", pick(attributes, NAMES.dataDigest)),
     initiatorName: pick(attributes, NAMES.initiatorName),
   };
+}
+
+/** Is this the name of a setting of the initiator that volumes may have? */
+export function isVolumeSetting(name: string): boolean {
+  return VOLUME_SETTING_NAMES.includes(name);
+}
+
+/** The settings of the initiator among these attributes. INITIATOR_SETTING_INVALID names the one that is wrong. */
+export function parseVolumeSettings(attributes: Attributes): InitiatorSettings {
+  return parseInitiatorSettings(
+    Object.fromEntries(Object.entries(attributes).filter(([name]) => isVolumeSetting(name))),
+  );
 }
 
 /** `none`, `crc32c`, `prefer-crc32c`, or undefined when not given. STORAGE_INVALID otherwise. */
