@@ -1,9 +1,11 @@
 import { SystemRandom } from "../../src/base/system-random.js";
+import type { PortalAddress } from "../../src/base/access.js";
 import type { BlockDevice } from "../../src/block/device.js";
 import { type ConnectedVolume, connectVolume, type VolumeSessionStatus } from "../../src/initiator/connect-volume.js";
 import type { InitiatorSettings } from "../../src/initiator/settings.js";
 import { LoginError } from "../../src/login/errors.js";
 import { CONNECTION_POLICIES, type ConnectionPolicy } from "../../src/session/connection-policy.js";
+import { CorruptingProxy } from "../support/corrupting-proxy.js";
 import { reportMeasured } from "../support/file-load.js";
 import { ISTGT_TARGET_NAME, Istgt } from "../support/istgt.js";
 import { describeNeeding } from "../support/needs.js";
@@ -89,8 +91,11 @@ describeNeeding(["istgt"], "four connections of a session to istgt", () => {
     await istgt.stop();
   });
 
-  async function connect(settings: InitiatorSettings): Promise<ConnectedVolume> {
-    const request = volumeRequest({ portals: PORTALS, targetName: ISTGT_TARGET_NAME, lun: 0, settings });
+  async function connect(
+    settings: InitiatorSettings,
+    portals: readonly PortalAddress[] = PORTALS,
+  ): Promise<ConnectedVolume> {
+    const request = volumeRequest({ portals, targetName: ISTGT_TARGET_NAME, lun: 0, settings });
     const volume = await connectVolume(request, realDependencies());
     volumes.push(volume);
     await until(() => statusOf(volume).connections.length === (settings.connections ?? 1));
@@ -193,6 +198,33 @@ describeNeeding(["istgt"], "four connections of a session to istgt", () => {
     expect(busy(await sharesUnder(volume, load, 400)).sort()).toEqual([added[2]!, again].sort());
     reportMeasured(`istgt: ${await load.stop()} operations while 4 connections came and 3 went, every byte compared`);
     expect(statusOf(volume)).toMatchObject({ state: "ready", reconnects: 0 });
+  }, 120_000);
+
+  test("fail-over only: I/O goes on when the first connection is killed, and returns to it", async () => {
+    const proxy = await CorruptingProxy.start({
+      routes: PORTALS.map((target) => ({ listen: { host: "127.0.0.1", port: 0 }, target })),
+    });
+    try {
+      const volume = await connect({ connections: 4, connectionPolicy: "fail-over-only" }, proxy.portals);
+      const [first = -1] = cidsOf(volume);
+      const load = new Load(volume.device, 8);
+      await load.more(200);
+      expect(busy(await sharesUnder(volume, load, 200))).toEqual([first]);
+      const startMs = Date.now();
+      expect(proxy.killNext()).toBe(true);
+      await load.more(400);
+      const wentOnMs = Date.now() - startMs;
+      await until(() => proxy.report.connections > 4 && cidsOf(volume).length === 4);
+      await load.more(50);
+      expect(busy(await sharesUnder(volume, load, 400))).toEqual([first]);
+      reportMeasured(
+        `istgt, fail-over only: 400 operations within ${wentOnMs} ms after the first connection was killed; ` +
+          `${await load.stop()} operations, every byte compared`,
+      );
+    } finally {
+      for (const volume of volumes.splice(0)) await volume.close();
+      await proxy.close();
+    }
   }, 120_000);
 
   test("I/O goes on over a crash of the target with four connections", async () => {
