@@ -12,7 +12,8 @@ import type { TargetTask } from "./task.js";
  */
 export function reassign(runner: TaskRunner, slot: ConnectionSlot, task: TargetTask, expDataSn: number): void {
   const { recovery } = task;
-  if (recovery === undefined || task.slot.state !== "recovering") return;
+  // A connection that went away meanwhile takes nothing: the task can still be reassigned to another.
+  if (recovery === undefined || task.slot.state !== "recovering" || slot.state !== "logged-in") return;
   task.slot = slot;
   recovery.snackTag = 0;
   recovery.statSn = undefined;
