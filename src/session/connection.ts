@@ -1,7 +1,7 @@
 import type { PortalAddress } from "../base/access.js";
 import type { AppError } from "../base/errors.js";
 import type { NegotiatedParameters } from "../login/parameters.js";
-import { Opcode, RESERVED_TAG, TaskAttribute } from "../wire/constants.js";
+import { AsyncEvent, Opcode, RESERVED_TAG, TaskAttribute } from "../wire/constants.js";
 import type { NopInPdu, Pdu, ScsiDataInPdu, ScsiResponsePdu, TargetPdu, TargetSequence } from "../wire/pdu.js";
 import type { CommandWindow } from "./command-window.js";
 import type { PolicyCandidate } from "./connection-policy.js";
@@ -302,13 +302,9 @@ export class Connection implements ChannelUser, PolicyCandidate {
     this.#owner.onWindowUpdate();
   }
 
-  /**
-   * The status of a task counts even when others are missing before it, and so does a Reject, which may be the answer to
-   * the question for them; everything else has its turn.
-   */
+  /** See isUrgent: everything else has its turn. */
   #onRecoverable(pdu: NumberedPdu, place: "next" | "early"): void {
-    const isUrgent = pdu.type === "scsi-response" || pdu.type === "scsi-data-in" || pdu.type === "reject";
-    const isDone = (isUrgent || place === "next") && this.#transfers.isWhole(pdu);
+    const isDone = (isUrgent(pdu) || place === "next") && this.#transfers.isWhole(pdu);
     this.#sequence.hold(pdu, isDone);
     if (isDone) this.#act(pdu);
     if (place === "early") this.#transfers.requestStatus();
@@ -387,4 +383,14 @@ export class Connection implements ChannelUser, PolicyCandidate {
       this.drop(error);
     }
   }
+}
+
+/**
+ * What counts even when others are missing before it: the status of a task; a Reject, which may be the answer to the
+ * question for them; and what the target announces, since it may be gone before they come again. Not the end of tasks
+ * by somebody else, whose status must be heard first.
+ */
+function isUrgent(pdu: NumberedPdu): boolean {
+  if (pdu.type === "async-message") return pdu.asyncEvent !== AsyncEvent.fastAbort;
+  return pdu.type === "scsi-response" || pdu.type === "scsi-data-in" || pdu.type === "reject";
 }

@@ -37,8 +37,8 @@ export class SessionRecovery {
   readonly #backoff: Backoff;
   #isRunning = false;
   #resumedMs = Number.NEGATIVE_INFINITY;
-  /** What the target of the last attempt wants us to wait, if it let us in. */
-  #time2WaitMs = 0;
+  /** End of the longest Time2Wait. */
+  #notBeforeMs = 0;
 
   /** `maxAttempts` 0: as many as it takes. */
   constructor(
@@ -55,11 +55,12 @@ export class SessionRecovery {
     this.#backoff = new Backoff({ initialMs, maximumMs }, { random: dependencies.random });
   }
 
-  /** Begins unless it is under way. `delayMs`: the target's Time2Wait. */
+  /** Begins unless it is under way; nothing is tried before `delayMs`, the target's Time2Wait, in any case. */
   start(delayMs: number): void {
+    this.#notBeforeMs = Math.max(this.#notBeforeMs, this.#dependencies.clock.nowMs() + delayMs);
     if (this.#isRunning || this.#stop.signal.aborted) return;
     this.#isRunning = true;
-    void this.#run(delayMs);
+    void this.#run();
   }
 
   /** Ends it for good; a login under way is cancelled. */
@@ -67,15 +68,15 @@ export class SessionRecovery {
     this.#stop.abort(reason);
   }
 
-  async #run(delayMs: number): Promise<void> {
+  async #run(): Promise<void> {
     const { clock } = this.#dependencies;
     const startMs = clock.nowMs();
     // A session that is lost again soon after it came back must not come back ever faster: the pauses go on growing.
     if (startMs - this.#resumedMs > this.#timers.reconnectMaximumMs) this.#backoff.reset();
     const limit = this.#armLimit();
-    let waitMs = Math.max(delayMs, this.#backoff.next());
+    let waitMs = this.#backoff.next();
     for (let attempt = 1; !this.#stop.signal.aborted; attempt += 1) {
-      const loggedIn = await this.#attempt(attempt, waitMs);
+      const loggedIn = await this.#attempt(attempt, Math.max(waitMs, this.#notBeforeMs - clock.nowMs()));
       if (loggedIn !== undefined) {
         this.#isRunning = false;
         this.#resumedMs = clock.nowMs();
@@ -86,8 +87,8 @@ export class SessionRecovery {
         this.#host.onExhausted(exhausted(attempt));
         break;
       }
-      // The next portal of a round has done nothing that it should be waited for; a session that was made and lost has.
-      waitMs = Math.max(this.#host.isRoundStart() ? this.#backoff.next() : 0, this.#time2WaitMs);
+      // The next portal of a round has done nothing that it should be waited for.
+      waitMs = this.#host.isRoundStart() ? this.#backoff.next() : 0;
     }
     limit?.cancel();
   }
@@ -97,9 +98,7 @@ export class SessionRecovery {
     let loggedIn: LoggedIn | undefined;
     try {
       await sleep(this.#dependencies.clock, waitMs, signal);
-      this.#time2WaitMs = 0;
       loggedIn = await this.#host.connect(signal);
-      this.#time2WaitMs = loggedIn.result.parameters.defaultTime2Wait * 1000;
       signal.throwIfAborted();
       await this.#host.adopt(loggedIn, signal);
       signal.throwIfAborted();

@@ -145,7 +145,6 @@ export async function queryTask(context: SessionContext, record: TaskRecord): Pr
   const answer = await requestFunction(context, options, (numbers) => ({
     ...abortTaskPdu(record, numbers),
     function: TaskManagementFunction.queryTask,
-    refCmdSn: 0,
   }));
   requireFunctionComplete("QUERY TASK", answer.response);
   return answer.response === TaskManagementResponseCode.functionSucceeded;
