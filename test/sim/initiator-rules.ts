@@ -64,7 +64,7 @@ export class InitiatorRules {
     if (pdu.opcode === Op.r2t) learnR2t(session, pdu);
     if (pdu.opcode === Op.dataIn) learnAckTag(session, pdu);
     if (pdu.opcode === Op.reject) this.#onReject(session, pdu);
-    if (pdu.opcode === Op.async) learnAnnouncement(session, pdu);
+    if (pdu.opcode === Op.async) learnAnnouncement(entry, session, pdu);
     this.#endTask(entry, session, pdu);
   }
 
@@ -244,10 +244,13 @@ export class InitiatorRules {
 }
 
 /** AsyncEvent 2 and 3: one connection, or all of them, will be dropped; Parameter2 replaces Time2Wait. */
-function learnAnnouncement(session: SessionEntry, pdu: PduView): void {
+function learnAnnouncement(entry: WireEntry, session: SessionEntry, pdu: PduView): void {
   const event = pdu.u8(36);
   const cid = pdu.bytes.readUInt16BE(38);
-  const waitMs = 1000 * pdu.bytes.readUInt16BE(40);
+  const announcedMs = 1000 * pdu.bytes.readUInt16BE(40);
+  // While one before it is missing it has not had its turn, and may never have it.
+  const isInTurn = isAtOrBefore(next(pdu.word24), entry.nextStatSn ?? 0);
+  const waitMs = isInTurn ? announcedMs : Math.min(announcedMs, session.time2WaitMs);
   for (const each of session.wires) {
     if (each.closedAtMs !== undefined) continue;
     if (event === 3 || (event === 2 && each.cid === cid)) each.announcedWaitMs = waitMs;

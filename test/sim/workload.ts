@@ -9,6 +9,9 @@ import { Draw, fork, type Plan } from "./plan.js";
 import type { SimClock } from "./sim-clock.js";
 import { LUN_NUMBER } from "./sim-target.js";
 
+/** What a session may ask beside its tasks, to find out whether a unit is the one it was. */
+const QUESTIONS = 8;
+
 export interface WorkloadContext {
   readonly plan: Plan;
   readonly clock: SimClock;
@@ -177,7 +180,8 @@ export class Workload {
       this.counts.completed += 1;
       note(`done ${text}`);
       const { commandsInFlight } = session().status();
-      if (commandsInFlight > plan.maxTasks) report(`${commandsInFlight} tasks at the target, at most ${plan.maxTasks}`);
+      const limit = plan.maxTasks + QUESTIONS;
+      if (commandsInFlight > limit) report(`${commandsInFlight} tasks at the target, at most ${limit}`);
       return true;
     } catch (error) {
       const code = errorCode(error) ?? String(error);
