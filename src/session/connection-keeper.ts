@@ -1,3 +1,4 @@
+import { assert } from "../base/assert.js";
 import { Backoff } from "../base/backoff.js";
 import { sleep } from "../base/clock.js";
 import { type AppError, asAppError } from "../base/errors.js";
@@ -62,7 +63,7 @@ export class ConnectionKeeper {
   /** The place that a new session begins with: the first that is left. */
   get leading(): ConnectionPlace {
     const [place] = this.#places;
-    if (place === undefined) throw new RangeError("a session always has a place");
+    assert(place !== undefined, "a session always has a place");
     return place;
   }
 

@@ -131,11 +131,6 @@ export class PduChannel {
     this.#framer.setResynchronise(isOn);
   }
 
-  /** Has a damaged header been left out, and no good one been found yet? */
-  get isResynchronising(): boolean {
-    return this.#framer.isResynchronising;
-  }
-
   /** See Framer.divertData. */
   divertData(): void {
     this.#framer.divertData();
@@ -155,12 +150,6 @@ export class PduChannel {
   flush(): void {
     if (this.#isOver || this.#writer.pendingBytes === 0) return;
     this.#stream.write(this.#writer.take());
-  }
-
-  /** Sends what is queued, then closes. */
-  end(): void {
-    this.flush();
-    this.#stream.end();
   }
 
   /** Ends the channel at once; the user hears `onClosed` with `error` before this returns. */

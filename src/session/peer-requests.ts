@@ -1,5 +1,6 @@
 import { formatLun } from "../base/lun.js";
 import { AsyncEvent, BHS_BYTES, Opcode, RESERVED_TAG, RejectReason, SnackType } from "../wire/constants.js";
+import { OPCODE_MASK } from "../wire/header.js";
 import type { AsyncMessagePdu, RejectPdu } from "../wire/pdu.js";
 import type { Connection } from "./connection.js";
 import { plugCommandGap } from "./command-retry.js";
@@ -94,7 +95,7 @@ function onTaskTermination(context: SessionContext, connection: Connection, pdu:
 export function handleReject(context: SessionContext, connection: Connection, pdu: RejectPdu): void {
   const { dispatcher, controls, dependencies } = context;
   if (pdu.data.length < BHS_BYTES) throw protocolError("§11.17.4", "Reject without the header of the rejected PDU");
-  const opcode = (pdu.data[0] ?? 0) & 0x3f;
+  const opcode = pdu.data.readUInt8(0) & OPCODE_MASK;
   const initiatorTaskTag = pdu.data.readUInt32BE(16);
   dependencies.logger.warn("the target rejected a PDU", { reason: pdu.reason, opcode, initiatorTaskTag });
   if (pdu.reason === RejectReason.waitingForLogout) {
@@ -156,7 +157,7 @@ function onDigestReject(context: SessionContext, connection: Connection, opcode:
 
 /** What we asked for again will not come (§7.8, a). */
 function onSnackReject(context: SessionContext, connection: Connection, pdu: RejectPdu): void {
-  const type = (pdu.data[1] ?? 0) & 0x0f;
+  const type = pdu.data.readUInt8(1) & 0x0f;
   if (type === SnackType.dataAck) return;
   if (type === SnackType.status) {
     throw new SessionError("SESSION_DIGEST", "the target does not send lost status again", { retry: "same-path" });

@@ -7,33 +7,29 @@ import type { TaskRecord } from "./task-record.js";
  */
 export class TaskTable {
   readonly #slots: (TaskRecord | undefined)[];
-  readonly #generations: Uint16Array;
-  readonly #free: Uint16Array;
-  #freeCount: number;
+  /** As long as the highest slot that was ever used. */
+  readonly #generations: number[] = [];
+  readonly #free: number[];
 
   /** `capacity` is below 0xfffe: the slots 0xfffe and 0xffff belong to control tasks and to the reserved tag. */
   constructor(capacity: number) {
     assert(capacity > 0 && capacity < 0xfffe, "task table capacity out of range");
     this.#slots = new Array<TaskRecord | undefined>(capacity).fill(undefined);
-    this.#generations = new Uint16Array(capacity);
-    this.#free = new Uint16Array(capacity);
-    for (let index = 0; index < capacity; index += 1) this.#free[index] = capacity - 1 - index;
-    this.#freeCount = capacity;
+    this.#free = Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
   }
 
   get hasRoom(): boolean {
-    return this.#freeCount > 0;
+    return this.#free.length > 0;
   }
 
   get size(): number {
-    return this.#slots.length - this.#freeCount;
+    return this.#slots.length - this.#free.length;
   }
 
   /** Puts a task into a free slot and gives it its tag; only while `hasRoom`. */
   add(record: TaskRecord): void {
-    assert(this.#freeCount > 0, "task table is full");
-    this.#freeCount -= 1;
-    const slot = this.#free[this.#freeCount] ?? 0;
+    const slot = this.#free.pop();
+    assert(slot !== undefined, "task table is full");
     const generation = ((this.#generations[slot] ?? 0) + 1) & 0xffff;
     this.#generations[slot] = generation;
     this.#slots[slot] = record;
@@ -50,8 +46,7 @@ export class TaskTable {
     const slot = record.initiatorTaskTag & 0xffff;
     assert(this.#slots[slot] === record, "task is not in the table");
     this.#slots[slot] = undefined;
-    this.#free[this.#freeCount] = slot;
-    this.#freeCount += 1;
+    this.#free.push(slot);
   }
 
   /** The tasks in the order in which they were given to the session. */

@@ -157,7 +157,7 @@ export class TaskTransfers {
   isFinished(pdu: TargetPdu): boolean {
     if (pdu.type !== "reject" || pdu.reason !== RejectReason.dataDigestError || pdu.data.length < BHS_BYTES)
       return true;
-    const isDataOut = ((pdu.data[0] ?? 0) & OPCODE_MASK) === Opcode.scsiDataOut;
+    const isDataOut = (pdu.data.readUInt8(0) & OPCODE_MASK) === Opcode.scsiDataOut;
     return !isDataOut || this.#options.find(pdu.data.readUInt32BE(16)) === undefined;
   }
 

@@ -33,9 +33,6 @@ export async function exchangeText(
       if (segments.length > 0) throw protocolError("§6.2", "the target ended a text negotiation before our text did");
       return decodeTextKeys(assembler.finish());
     }
-    if (answer.targetTransferTag === RESERVED_TAG) {
-      throw protocolError("§11.11.1", "Text Response that is neither final nor names a transfer");
-    }
     previous = answer;
   }
   throw new SessionError("SESSION_PROTOCOL", `a text negotiation did not end after ${MAX_TEXT_EXCHANGES} exchanges`);
