@@ -30,9 +30,10 @@ export class CommandRetry {
     if (this.#isAsking) return;
     const { dispatcher, connection, state } = this.#context;
     const orphan = dispatcher.orphanCmdSn;
+    const isOpen = state === "ready" || state === "verifying";
     const isStanding = orphan !== undefined && orphan === this.#orphan;
     this.#orphan = orphan;
-    if (isStanding && connection !== undefined && state === "ready") this.#begin(this.#plugOrphan(orphan, connection));
+    if (isStanding && connection !== undefined && isOpen) this.#begin(this.#plugOrphan(orphan, connection));
     else this.#checkDue(nowMs);
   }
 

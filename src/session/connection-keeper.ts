@@ -31,7 +31,7 @@ export interface ConnectionKeeperHost {
   /** Logs in a connection for this place, and makes it one of the session. Rejects with AppError. */
   join(place: ConnectionPlace, signal: AbortSignal): Promise<Connection>;
   /** How long a target wants us to wait before a connection of this place that it had let in is made again. */
-  pauseMs(place: ConnectionPlace): number;
+  pauseMs(connectionId: number): number;
 }
 
 /**
@@ -86,7 +86,9 @@ export class ConnectionKeeper {
     }
     const used = new Set(this.#places.map(({ connectionId }) => connectionId));
     let connectionId = 0;
-    while (used.has(connectionId) || this.#host.isTaken(connectionId)) connectionId += 1;
+    // Not one whose last connection has its Time2Wait still to come: that would be a reinstatement.
+    const isFree = (cid: number): boolean => !used.has(cid) && !this.#host.isTaken(cid) && this.#host.pauseMs(cid) <= 0;
+    while (!isFree(connectionId)) connectionId += 1;
     const rank = Math.max(...this.#places.map((place) => place.rank)) + 1;
     const place = placeOf(plan, connectionId, rank);
     this.#places = [...this.#places, place];
@@ -152,7 +154,7 @@ export class ConnectionKeeper {
         else logger.debug("a connection still cannot be added to the session", facts);
       }
       if (!this.#isMissing(place)) return;
-      waitMs = Math.max(backoff.next(), this.#host.pauseMs(place));
+      waitMs = Math.max(backoff.next(), this.#host.pauseMs(place.connectionId));
     }
   }
 

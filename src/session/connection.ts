@@ -1,8 +1,16 @@
 import type { PortalAddress } from "../base/access.js";
 import type { AppError } from "../base/errors.js";
 import type { NegotiatedParameters } from "../login/parameters.js";
-import { AsyncEvent, Opcode, RESERVED_TAG, TaskAttribute } from "../wire/constants.js";
-import type { NopInPdu, Pdu, ScsiDataInPdu, ScsiResponsePdu, TargetPdu, TargetSequence } from "../wire/pdu.js";
+import { Opcode, RESERVED_TAG, TaskAttribute } from "../wire/constants.js";
+import type {
+  InitiatorPdu,
+  NopInPdu,
+  Pdu,
+  ScsiDataInPdu,
+  ScsiResponsePdu,
+  TargetPdu,
+  TargetSequence,
+} from "../wire/pdu.js";
 import type { CommandWindow } from "./command-window.js";
 import type { PolicyCandidate } from "./connection-policy.js";
 import type { ControlExchange } from "./control-exchanges.js";
@@ -11,7 +19,7 @@ import { planUnsolicited } from "./data-transfer.js";
 import { SessionError, protocolError } from "./errors.js";
 import type { ChannelUser, PduChannel } from "./pdu-channel.js";
 import { type DataInPlace, judgeDataIn } from "./read-transfer.js";
-import { StatusSequence } from "./status-sequence.js";
+import { StatusSequence, isUrgent } from "./status-sequence.js";
 import type { TaskRecord } from "./task-record.js";
 import { TaskTransfers } from "./task-transfers.js";
 
@@ -37,11 +45,9 @@ export class Connection implements ChannelUser, PolicyCandidate {
   inFlight = 0;
   /** It becomes a connection of a session that has tasks already; only questions about it flow. */
   isJoining = false;
-  /** No new commands: it is being closed in order. */
+  /** On its way out: no new commands; its logout was sent, nothing may follow (§11.14); the target has ended its tasks. */
   isDraining = false;
-  /** Its logout has been sent: nothing may follow (RFC 7143 §11.14). */
   isLoggingOut = false;
-  /** Logged out in order: the target has ended what it had of its tasks. */
   isLoggedOut = false;
   readonly #window: CommandWindow;
   readonly #owner: ConnectionOwner;
@@ -69,7 +75,7 @@ export class Connection implements ChannelUser, PolicyCandidate {
       sequence: this.#sequence,
       counters: options.owner.counters,
       snackTimeoutMs: options.snackTimeoutMs,
-      send: (pdu) => this.channel.send(pdu),
+      send: (pdu) => this.#send(pdu),
       find: (tag) => {
         const record = options.owner.findTask(tag);
         return record?.connection === this ? record : undefined;
@@ -274,7 +280,7 @@ export class Connection implements ChannelUser, PolicyCandidate {
     this.#noteStatSn(pdu.statSn);
     if (this.#isRecoverable) this.#transfers.requestStatus();
     if (pdu.targetTransferTag === RESERVED_TAG) return;
-    this.channel.send({
+    this.#send({
       type: "nop-out",
       isImmediate: true,
       lun: pdu.lun,
@@ -375,6 +381,11 @@ export class Connection implements ChannelUser, PolicyCandidate {
     this.#owner.onWindowUpdate();
   }
 
+  /** Answers and questions about tasks: none behind a logout (RFC 7143 §11.14). */
+  #send(pdu: InitiatorPdu): void {
+    if (!this.isLoggingOut) this.channel.send(pdu);
+  }
+
   #guarded(act: () => void): void {
     try {
       act();
@@ -383,14 +394,4 @@ export class Connection implements ChannelUser, PolicyCandidate {
       this.drop(error);
     }
   }
-}
-
-/**
- * What counts even when others are missing before it: the status of a task; a Reject, which may be the answer to the
- * question for them; and what the target announces, since it may be gone before they come again. Not the end of tasks
- * by somebody else, whose status must be heard first.
- */
-function isUrgent(pdu: NumberedPdu): boolean {
-  if (pdu.type === "async-message") return pdu.asyncEvent !== AsyncEvent.fastAbort;
-  return pdu.type === "scsi-response" || pdu.type === "scsi-data-in" || pdu.type === "reject";
 }

@@ -118,12 +118,15 @@ export class SessionLinks {
       connections.setDraining(connection, false);
       throw lastConnection(connectionId);
     }
-    this.#keeper.forget(connectionId);
     const release = await quiesce(context);
     try {
+      // Others may have gone meanwhile.
+      if (this.#isLast(connection)) throw lastConnection(connectionId);
+      this.#keeper.forget(connectionId);
       await logOut(context, { reason: LogoutReason.closeConnection, of: connection });
     } catch (error) {
-      this.dropConnection(connection, closed(error));
+      if (connection.isLoggingOut) this.dropConnection(connection, closed(error));
+      else connections.setDraining(connection, false);
       throw error;
     } finally {
       release();
@@ -205,7 +208,10 @@ export class SessionLinks {
     const error = closed(undefined);
     connections.remove(connection);
     context.controls.failAll(connection, error);
-    if (context.dispatcher.tasksOf(connection).length > 0) {
+    if (connections.size === 0) {
+      // The others were lost while the target closed this one.
+      this.#return.begin({ connection, reason: error, waitMs: waitMsOf(connection, undefined), retainMs: 0 });
+    } else if (context.dispatcher.tasksOf(connection).length > 0) {
       this.#connectionRecovery.add(connection, { waitMs: 0, isKept: false });
       this.#connectionRecovery.start();
     }
@@ -290,7 +296,7 @@ export class SessionLinks {
         },
         isTaken: (cid) => connections.find(cid) !== undefined || this.#connectionRecovery.isPendingFor(cid),
         join: (place, signal) => this.#join(place, signal),
-        pauseMs: ({ connectionId }) => (this.#lostEarly.get(connectionId) ?? 0) - this.#dependencies.clock.nowMs(),
+        pauseMs: (connectionId) => (this.#lostEarly.get(connectionId) ?? 0) - this.#dependencies.clock.nowMs(),
       },
       [leading, ...(options.additionalConnections ?? [])],
       context.timers,

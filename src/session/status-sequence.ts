@@ -1,4 +1,6 @@
 import { MAX_HELD_STATUS_PDUS } from "../base/limits.js";
+import { AsyncEvent } from "../wire/constants.js";
+import type { TargetPdu } from "../wire/pdu.js";
 import { protocolError } from "./errors.js";
 
 /** A numbered PDU that is kept: until its turn comes, or (`isDone`) only until it may be acknowledged. */
@@ -73,4 +75,14 @@ export class StatusSequence<T extends { readonly statSn: number }> {
   peek(): HeldStatus<T> | undefined {
     return this.#held.size === 0 ? undefined : this.#held.get(this.#expStatSn);
   }
+}
+
+/**
+ * What counts even when others are missing before it: the status of a task; a Reject, which may be the answer to the
+ * question for them; and what the target announces, since it may be gone before they come again. Not the end of tasks
+ * by somebody else, whose status must be heard first.
+ */
+export function isUrgent(pdu: TargetPdu): boolean {
+  if (pdu.type === "async-message") return pdu.asyncEvent !== AsyncEvent.fastAbort;
+  return pdu.type === "scsi-response" || pdu.type === "scsi-data-in" || pdu.type === "reject";
 }
