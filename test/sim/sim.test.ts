@@ -1,3 +1,6 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { MUTANTS } from "./mutants/mutants.js";
 import { readRegressions } from "./regressions.js";
 import { sweep } from "./sweep.js";
 import { SimWorld } from "./world.js";
@@ -42,3 +45,11 @@ it("survives a cut after every byte of a short life, in each direction", async (
   }
   expect(worlds).toBeGreaterThan(200);
 });
+
+it.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))(
+  "finds the place of the mutant: %s",
+  (_name, mutant) => {
+    const source = readFileSync(join(__dirname, "..", "..", mutant.file), "utf8");
+    expect(source.split(mutant.search)).toHaveLength(2);
+  },
+);

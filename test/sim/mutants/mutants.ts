@@ -20,8 +20,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "no Time2Wait before coming back",
     file: "src/session/session-links.ts",
-    search: "return announced?.waitMs ?? (connection?.parameters.defaultTime2Wait ?? 0) * 1000;",
-    replacement: "return 0 * (announced?.waitMs ?? connection?.parameters.defaultTime2Wait ?? 0);",
+    search: "return announced?.waitMs ?? connection.parameters.defaultTime2Wait * 1000;",
+    replacement: "return 0 * (announced?.waitMs ?? connection.parameters.defaultTime2Wait);",
   },
   {
     name: "another ISID when the session comes back",
@@ -40,8 +40,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "TASK REASSIGN without a logout of the lost connection",
     file: "src/session/connection-recovery.ts",
-    search: "    if (!lost.isLoggedOut) {",
-    replacement: "    if (!lost.isLoggedOut && level !== 2) {",
+    search: "    if (lost.isLoggedOut || over === undefined) return;",
+    replacement:
+      "    if (lost.isLoggedOut || over === undefined || lost.connection.parameters.errorRecoveryLevel === 2) return;",
   },
   {
     name: "ExpStatSN moves over a gap",
@@ -85,8 +86,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a rejected command leaves its CmdSN unused",
     file: "src/session/peer-requests.ts",
-    search: "    plugCommandGap(context, connection, record.cmdSn);",
+    search: "  plugCommandGap(context, connection, record.cmdSn);",
     replacement: "",
+    unitTest: "test/unit/session/requests.test.ts",
   },
   {
     name: "data is used although its digest is wrong",
@@ -111,6 +113,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: "src/target/session-registry.ts",
     search: '    await existing?.drop("the initiator logged in again with the same ISID");',
     replacement: '    void existing?.drop("the initiator logged in again with the same ISID");',
+    unitTest: "test/unit/target/recovery-level-2.test.ts",
   },
   {
     name: "target: data that came before its command is counted and not kept",
