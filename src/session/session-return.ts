@@ -3,6 +3,7 @@ import { AppError, CancelledError } from "../base/errors.js";
 import type { Lun } from "../base/lun.js";
 import { formatPortal } from "../base/portal.js";
 import type { PortalAddress } from "../base/access.js";
+import type { LoginResult } from "../login/initiator-login.js";
 import { CommandWindow } from "./command-window.js";
 import type { Connection } from "./connection.js";
 import type { ConnectionAdmission } from "./connection-admission.js";
@@ -46,6 +47,8 @@ export class SessionReturn {
   readonly #portals: PortalHopping;
   readonly #recovery: SessionRecovery;
   #loggedIn: LoggedIn | undefined;
+  /** Of the last session that carried commands: its nexus may still be at work on them. */
+  #carried: LoginResult | undefined;
   #window = new CommandWindow(FIRST_CMD_SN);
   /** Until when the target keeps the tasks of a session without connections; undefined when it does not. */
   #retainedUntilMs: number | undefined;
@@ -104,6 +107,7 @@ export class SessionReturn {
       throw new CancelledError("session", "SESSION_CANCELLED", "opening the session was cancelled");
     }
     this.#beginSession(loggedIn).requireAlive();
+    this.#carried = loggedIn.result;
     this.#host.machine.moveTo("ready", "");
     this.#host.context.dispatcher.setGate("open");
     this.#parts.keeper.fill();
@@ -220,13 +224,14 @@ export class SessionReturn {
 
   async #adopt(loggedIn: LoggedIn, signal: AbortSignal): Promise<void> {
     const { context, machine } = this.#host;
-    const before = this.loggedIn;
+    const before = this.#carried;
+    assert(before !== undefined, "a session that comes back has carried commands");
     const kept = loggedIn.isJoined ? this.#requireKept() : undefined;
     machine.moveTo("verifying", "looking at what is behind the new connection");
     const connection = kept === undefined ? this.#beginSession(loggedIn) : this.#takeUp(loggedIn, kept.connectionId);
     connection.requireAlive();
     if (loggedIn.isJoined) await this.#clear(connection, signal);
-    else await fenceOldNexus(context, before.result, loggedIn.result, signal);
+    else await fenceOldNexus(context, before, loggedIn.result, signal);
     connection.requireAlive();
     context.dispatcher.setGate("probes");
     try {
@@ -282,7 +287,9 @@ export class SessionReturn {
 
   #resume({ portal, isJoined }: LoggedIn, outageMs: number): void {
     const { context, machine } = this.#host;
-    const { tsih } = this.loggedIn.result;
+    const { result } = this.loggedIn;
+    const { tsih } = result;
+    this.#carried = result;
     this.#retainedUntilMs = undefined;
     if (!isJoined) {
       this.#reconnects += 1;
