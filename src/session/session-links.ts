@@ -135,6 +135,8 @@ export class SessionLinks {
     connection.isLoggedOut = true;
     if (connections.has(connection)) this.#retire(connection);
     context.emit({ kind: "connection-removed", cid: connectionId, portal });
+    // Another place may have waited for the room.
+    this.#keeper.fill();
   }
 
   /** The target wants one connection logged out; see logOutOnRequest. */

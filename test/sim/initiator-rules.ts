@@ -169,7 +169,9 @@ export class InitiatorRules {
     this.#findings.require(!session.used.has(cmdSn), "a CmdSN is used once", pdu, cmdSn);
     const isOpen = isAtOrBefore(cmdSn, session.maxCmdSn);
     this.#findings.require(isOpen, "CmdSN within the window", pdu, [cmdSn, session.maxCmdSn]);
-    const isRising = entry.lastCmdSn === undefined || isAtOrBefore(next(entry.lastCmdSn), cmdSn);
+    // A NOP-Out fills the place of a command that went with a connection before it could be sent.
+    const isFiller = pdu.opcode === Op.nopOut && isAtOrBefore(cmdSn, session.highestCmdSn);
+    const isRising = isFiller || entry.lastCmdSn === undefined || isAtOrBefore(next(entry.lastCmdSn), cmdSn);
     this.#findings.require(isRising, "CmdSN rises on each connection", pdu, [entry.lastCmdSn, cmdSn]);
     entry.lastCmdSn = cmdSn;
     if (!session.isMultiConnection) {

@@ -292,3 +292,12 @@ test("a reset over one connection gives a buffer back while a Data-In fills it o
   expect(dataIn.equals(Buffer.alloc(512, 0x11))).toBe(true);
   expect(fixture.target.connections.every(({ isClosed }) => !isClosed)).toBe(true);
 });
+
+test("a place that had no room is filled when another connection is removed", async () => {
+  const plans = [{ portal: PORTAL }, { portal: PORTAL }];
+  const fixture = await open({ additionalConnections: plans }, { MaxConnections: "2" });
+  expect(fixture.session.status().connections.map(({ cid }) => cid)).toEqual([0, 1]);
+  await settle(fixture.clock, fixture.session.removeConnection(1));
+  await fixture.clock.advance(1_000);
+  expect(fixture.session.status().connections.map(({ cid }) => cid)).toEqual([0, 2]);
+});
