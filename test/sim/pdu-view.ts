@@ -128,6 +128,8 @@ export class PduView {
   /** Can the length be trusted, and so everything behind it? */
   get isHeaderIntact(): boolean {
     if (!this.digests.header) return true;
+    // Nobody here sends additional headers: what looks like one is damage, and its digest is nowhere.
+    if (this.ahsLength !== 0) return false;
     const end = HEADER_BYTES + this.ahsLength;
     return crc32c(this.bytes.subarray(0, end)) === this.bytes.readUInt32LE(end);
   }
@@ -204,9 +206,14 @@ function wholeLength(bytes: Buffer, start: number, digests: Digests): number {
  */
 export class PduCutter {
   digests: Digests = { header: false, data: false };
+  readonly #isFromTarget: boolean;
   #isSearching = false;
   #buffer: Buffer = Buffer.alloc(256);
   #filled = 0;
+
+  constructor(isFromTarget: boolean) {
+    this.#isFromTarget = isFromTarget;
+  }
 
   /** No byte of a PDU that is not whole yet is kept. */
   get isAtBoundary(): boolean {
@@ -218,16 +225,12 @@ export class PduCutter {
     const bytes = this.#append(chunk);
     let start = 0;
     while (bytes.length - start >= HEADER_BYTES) {
-      const head = HEADER_BYTES + bytes.readUInt8(start + 4) * 4 + DIGEST_BYTES;
       if (this.digests.header) {
-        // What looks like additional headers among bytes of no known kind is not one: nobody here sends any.
-        if (this.#isSearching && bytes.readUInt8(start + 4) !== 0) {
-          start += 4;
-          continue;
-        }
-        if (bytes.length - start < head) break;
+        if (bytes.length - start < HEADER_BYTES + DIGEST_BYTES) break;
         const view = new PduView(bytes.subarray(start), this.digests);
-        if (!view.isHeaderIntact) {
+        // The data of a Reject is a header of the other side, and its digest is right.
+        const isOther = this.#isSearching && view.isFromTarget !== this.#isFromTarget;
+        if (isOther || !view.isHeaderIntact) {
           if (!this.#isSearching) onPdu(view);
           this.#isSearching = true;
           start += 4;

@@ -53,8 +53,8 @@ export class Edge implements ByteStream {
   readonly side: Side;
   readonly wire: Wire;
   readonly #inner: ByteStream;
-  readonly #outgoing = new PduCutter();
-  readonly #incoming = new PduCutter();
+  readonly #outgoing: PduCutter;
+  readonly #incoming: PduCutter;
   readonly #said = { own: new Map<string, string>(), peers: new Map<string, string>() };
   /** The login has ended well, as this end sees it. */
   isFullFeature = false;
@@ -64,6 +64,8 @@ export class Edge implements ByteStream {
     this.side = side;
     this.wire = wire;
     this.#inner = inner;
+    this.#outgoing = new PduCutter(side === "target");
+    this.#incoming = new PduCutter(side === "initiator");
   }
 
   get localAddress(): string {
