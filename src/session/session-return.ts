@@ -243,6 +243,7 @@ export class SessionReturn {
       }
       throw error;
     }
+    if (loggedIn.isJoined && !this.isRetained) throw givenUp();
     connection.isJoining = false;
   }
 
@@ -263,9 +264,7 @@ export class SessionReturn {
   #requireKept(): Connection {
     const { oldest } = this.#parts.connectionRecovery;
     if (oldest !== undefined) return oldest;
-    throw new SessionError("SESSION_CONNECTION_LOST", "the session was given up while it was being taken up again", {
-      retry: "same-path",
-    });
+    throw givenUp();
   }
 
   /** A place that was removed has no plan any more: its connection is made like the leading one. */
@@ -330,4 +329,10 @@ export class SessionReturn {
 
 function isRefusal(error: unknown): error is SessionError {
   return error instanceof SessionError && error.code === "SESSION_PATH_REFUSED" && error.details["lun"] !== undefined;
+}
+
+function givenUp(): SessionError {
+  return new SessionError("SESSION_CONNECTION_LOST", "the session was given up while it was being taken up again", {
+    retry: "same-path",
+  });
 }
