@@ -223,7 +223,10 @@ describeNeeding([join(process.cwd(), "dist", "main.js")], "documented commands, 
     const helps = await Promise.all([
       ...HAWSER.map((name) => succeeding(`node dist/main.js ${name} --help`)),
       ...HAWSERCTL.map((name) => succeeding(`node dist/hawserctl.js ${name} --help`)),
-      ...["quickstart", "test", "bench", "image", "e2e"].map((name) => succeeding(`scripts/${name} --help`)),
+      ...["quickstart", "test", "bench", "image", "e2e", "traps", "coverage"].map((name) =>
+        succeeding(`scripts/${name} --help`),
+      ),
+      succeeding("npm run --silent sim -- --help"),
     ]);
     const known = new Set(helps.flatMap(({ stdout }) => stdout.match(/--[a-z][a-z-]*/g) ?? []));
     const strange = documentationPages().flatMap((page) =>

@@ -16,6 +16,15 @@ const SHOWN_FAILURES = 20;
 
 const folder = import.meta.dirname;
 
+const HELP = `Runs the initiator against the embedded target in a simulation; see docs/simulation.md.
+  npm run sim -- --seed N [--trace]      one seed, with what it drew, what went wrong and the hash of its trace
+  npm run sim -- --seeds N [--from K]    a range, in two processes (--jobs N); a seed that fails joins the
+                                         regressions (not with --no-remember)
+  npm run sim -- --until-failure --seeds N [--from K]
+  npm run sim -- --sweep [--seed N] [--steps N]
+  npm run sim -- --mutants               mistakes put into copies of the sources must be caught
+`;
+
 interface Range {
   readonly from: number;
   readonly count: number;
@@ -158,11 +167,13 @@ async function main(): Promise<void> {
       "until-failure": { type: "boolean", default: false },
       remember: { type: "boolean", default: true },
       serve: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
     },
     allowNegative: true,
   });
   const seed = Number(values.seed ?? 1);
-  if (values.serve) serve();
+  if (values.help) process.stdout.write(HELP);
+  else if (values.serve) serve();
   else if (values.mutants) process.exitCode = (await runMutants(Number(values.jobs))) ? 0 : 1;
   else if (values["until-failure"]) await runUntilFailure({ from: Number(values.from), count: Number(values.seeds) });
   else if (values.sweep) await runSweep(seed, Number(values.steps));
