@@ -114,10 +114,6 @@ export class SessionLinks {
       this.#keeper.forget(connectionId);
       return;
     }
-    if (this.#isLast(connection)) {
-      connections.setDraining(connection, false);
-      throw lastConnection(connectionId);
-    }
     const release = await quiesce(context);
     try {
       // Others may have gone meanwhile.
@@ -166,26 +162,21 @@ export class SessionLinks {
 
   /** Ends all of it. */
   close(error: AppError): void {
-    const { connections, context } = this.#host;
     this.#return.stop(error);
     this.#keeper.stop(error);
     this.#connectionRecovery.reset();
-    const all = connections.all();
-    connections.dropAll(error);
-    for (const connection of all) context.controls.failAll(connection, error);
+    this.#dropAll(error);
   }
 
   /** Gives all connections up; the session begins anew. */
   drop(reason: AppError, announced?: AnnouncedTimes): void {
-    const { connections, context, machine } = this.#host;
-    const lost = connections.all();
-    const [first] = lost;
+    const { connections, machine } = this.#host;
+    const [first] = connections.all();
     if (first === undefined) {
       if (this.#return.isRetained) this.#return.abandonRetained(reason);
       return;
     }
-    connections.dropAll(reason);
-    for (const connection of lost) context.controls.failAll(connection, reason);
+    this.#dropAll(reason);
     if (machine.state === "connecting") return;
     if (this.#isFinal) this.#host.close(reason);
     else this.#return.begin({ connection: first, reason, waitMs: waitMsOf(first, announced), retainMs: 0 });
@@ -194,6 +185,14 @@ export class SessionLinks {
   dropConnection(connection: Connection, reason: AppError, announced?: AnnouncedTimes): void {
     this.#onLost(connection, reason, announced);
     connection.drop(reason);
+  }
+
+  /** Ends all connections, and the requests that wait for them. */
+  #dropAll(reason: AppError): void {
+    const { connections, context } = this.#host;
+    const all = connections.all();
+    connections.dropAll(reason);
+    for (const connection of all) context.controls.failAll(connection, reason);
   }
 
   get #isFinal(): boolean {
@@ -270,9 +269,7 @@ export class SessionLinks {
       this.#connectionRecovery.start();
       return;
     }
-    const others = connections.all();
-    connections.dropAll(reason);
-    for (const other of others) context.controls.failAll(other, reason);
+    this.#dropAll(reason);
     const isKept = isRecovering || this.#return.isRetained;
     this.#return.begin({ connection, reason, waitMs, retainMs: isKept ? Math.max(1, retainMs) : 0 });
   }
