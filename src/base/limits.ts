@@ -331,3 +331,6 @@ export const MAX_ABANDONED_TASKS = 4_096;
 
 /** Connections of one session: more only cost, and every target has a limit below this. */
 export const MAX_CONNECTIONS_PER_SESSION = 64;
+
+/** Time a unit with other paths may answer "busy" over one of them before a command goes over another. */
+export const MAX_PATH_BUSY_MS = 5_000;

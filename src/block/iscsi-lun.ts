@@ -24,12 +24,12 @@ import type {
   BlockExtent,
   ByteRange,
   DeviceEvent,
-  DeviceIdentity,
   WriteOptions,
   WriteZeroesOptions,
 } from "./device.js";
 import { BlockError } from "./errors.js";
 import { LunCommander, type LunCommanderDependencies } from "./lun-commands.js";
+import { identityMismatch, isSameUnit, requireExpected } from "./lun-identity.js";
 import { type LunProfile, awaitReady, inspectLun } from "./lun-inspection.js";
 import { blockExtents, splitRange, unmapBatches } from "./lun-ranges.js";
 
@@ -37,6 +37,18 @@ export interface IscsiLunOptions {
   readonly lun: Lun;
   /** What the unit must show (`naa.…`); absent or empty: whatever it shows is what it must show from then on. */
   readonly expectedId?: string;
+  /** Least size of a unit whose name is not its own alone (no VPD 83 name); absent or 0: any. */
+  readonly expectedSizeBytes?: number;
+  /** What another path may do better fails at once, with retry advice `other-path`; default no: it is repeated here. */
+  readonly isOneOfSeveralPaths?: boolean;
+  /**
+   * Asked once the unit is known to be the right one, before anything else is sent to it: at the opening, after every
+   * reconnection, and when its reservations have changed. Its commands are probes. A rejection with an error of the layer
+   * `initiator` keeps the unit from being used; any other means that it could not be told.
+   */
+  readonly admit?: (commander: LunCommander) => Promise<void>;
+  /** Access states have changed (SPC-5 §5.18): awaited before the command that heard of it is repeated. */
+  readonly onAccessStatesChanged?: (commander: LunCommander) => Promise<void>;
 }
 
 export interface IscsiLunDependencies extends LunCommanderDependencies {
@@ -56,6 +68,13 @@ const identityAttentions: ReadonlySet<UnitAttentionKind> = new Set<UnitAttention
   "identifier-changed",
   "firmware-changed",
   "medium-changed",
+]);
+
+/** After these somebody else may have the unit. */
+const reservationAttentions: ReadonlySet<UnitAttentionKind> = new Set<UnitAttentionKind>([
+  "reservations-preempted",
+  "reservations-released",
+  "registrations-preempted",
 ]);
 
 /** After these its size or its cache may be another. */
@@ -89,7 +108,7 @@ export async function openIscsiLun(
 export class IscsiLun implements BlockDevice {
   readonly #session: Session;
   readonly #lun: Lun;
-  readonly #expectedId: string;
+  readonly #options: IscsiLunOptions;
   readonly #logger: Logger;
   readonly #events = new Emitter<DeviceEvent>();
   readonly #commander: LunCommander;
@@ -104,10 +123,13 @@ export class IscsiLun implements BlockDevice {
   constructor(session: Session, options: IscsiLunOptions, dependencies: IscsiLunDependencies) {
     this.#session = session;
     this.#lun = options.lun;
-    this.#expectedId = options.expectedId ?? "";
+    this.#options = options;
     this.#logger = dependencies.logger;
     this.#commander = new LunCommander(
-      { session, lun: options.lun, onUnitAttention: (kind) => this.#onUnitAttention(kind) },
+      {
+        ...{ session, lun: options.lun, isOneOfSeveralPaths: options.isOneOfSeveralPaths ?? false },
+        onUnitAttention: (kind) => this.#onUnitAttention(kind),
+      },
       dependencies,
     );
   }
@@ -116,8 +138,9 @@ export class IscsiLun implements BlockDevice {
   async open(): Promise<void> {
     await awaitReady(this.#commander);
     const profile = await inspectLun(this.#commander, this.#lun);
-    const { identity } = profile.info;
-    if (this.#expectedId !== "" && this.#expectedId !== identity.id) throw this.#mismatch(this.#expectedId, identity);
+    const { expectedId = "", expectedSizeBytes = 0 } = this.#options;
+    requireExpected(profile.info, { lun: this.#lun, expectedId, expectedSizeBytes });
+    await this.#options.admit?.(this.#commander);
     this.#profile = profile;
     this.#stops.push(
       this.#session.addGuard({ lun: this.#lun, verify: () => this.#verify() }),
@@ -264,7 +287,9 @@ export class IscsiLun implements BlockDevice {
 
   async #onUnitAttention(kind: UnitAttentionKind): Promise<void> {
     this.#logger.info("unit attention", { lun: formatLun(this.#lun), attention: kind });
-    if (!identityAttentions.has(kind) && !parameterAttentions.has(kind)) return;
+    if (kind === "alua-state-changed") await this.#options.onAccessStatesChanged?.(this.#commander);
+    const isAboutReservations = this.#options.admit !== undefined && reservationAttentions.has(kind);
+    if (!identityAttentions.has(kind) && !parameterAttentions.has(kind) && !isAboutReservations) return;
     const verdict = await this.#verifyOrReconnect();
     if (verdict?.kind === "refused") throw verdict.reason;
   }
@@ -300,9 +325,9 @@ export class IscsiLun implements BlockDevice {
     const profile = await inspectLun(this.#commander, this.#lun);
     const { info } = profile;
     if (!isSameUnit(before, info)) {
-      const reason = this.#mismatch(before.identity.id, info.identity);
+      const reason = identityMismatch(this.#lun, before.identity.id, info);
       const isNews = this.#refusal === undefined;
-      if (this.#refusal?.code !== "BLOCK_CLOSED") this.#refusal = reason;
+      this.#refuse(reason);
       this.#logger.error("the unit is not the one it was, I/O is refused", {
         lun: formatLun(this.#lun),
         expected: before.identity.id,
@@ -313,9 +338,30 @@ export class IscsiLun implements BlockDevice {
       }
       return { kind: "refused", reason };
     }
-    if (this.#refusal?.code === "BLOCK_IDENTITY_MISMATCH") this.#refusal = undefined;
+    const refusal = await this.#askAdmission();
+    if (refusal !== undefined) return { kind: "refused", reason: refusal };
+    if (this.#refusal?.code !== "BLOCK_CLOSED") this.#refusal = undefined;
     this.#adopt(profile);
     return { kind: "accepted" };
+  }
+
+  /** Why the unit, which is the right one, must not be used. Rejects when it cannot be told. */
+  async #askAdmission(): Promise<AppError | undefined> {
+    try {
+      await this.#options.admit?.(this.#commander);
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof AppError) || error.layer !== "initiator") throw error;
+      const { message, details } = error;
+      this.#refuse(
+        new BlockError("BLOCK_RESERVATION_CONFLICT", message, { retry: "other-path", cause: error, details }),
+      );
+      return error;
+    }
+  }
+
+  #refuse(reason: BlockError): void {
+    if (this.#refusal?.code !== "BLOCK_CLOSED") this.#refusal = reason;
   }
 
   /** Takes over what the unit says; a new object only when something differs. */
@@ -339,15 +385,6 @@ export class IscsiLun implements BlockDevice {
     }
   }
 
-  #mismatch(expected: string, found: DeviceIdentity): BlockError {
-    return new BlockError(
-      "BLOCK_IDENTITY_MISMATCH",
-      `LUN ${formatLun(this.#lun)} is ${found.id === "" ? "a unit without identity" : found.id}, expected ${expected}; ` +
-        "check how the array maps its volumes",
-      { details: { expected, found: found.id } },
-    );
-  }
-
   #unsupported(what: string): BlockError {
     return new BlockError("BLOCK_NOT_SUPPORTED", `LUN ${formatLun(this.#lun)} cannot ${what}`);
   }
@@ -355,15 +392,4 @@ export class IscsiLun implements BlockDevice {
 
 function toBlocks(range: ByteRange, { logicalBlockBytes }: BlockDeviceInfo): BlockRange {
   return { lba: range.offsetBytes / logicalBlockBytes, blocks: range.lengthBytes / logicalBlockBytes };
-}
-
-/** By identity; where a unit has none, by everything it says. Another block size makes another device of it. */
-function isSameUnit(before: BlockDeviceInfo, now: BlockDeviceInfo): boolean {
-  if (before.logicalBlockBytes !== now.logicalBlockBytes) return false;
-  if (before.identity.id !== now.identity.id) return false;
-  const { vendor, product, serial } = before.identity;
-  return (
-    before.identity.id !== "" ||
-    (vendor === now.identity.vendor && product === now.identity.product && serial === now.identity.serial)
-  );
 }

@@ -1,7 +1,12 @@
 import { Backoff } from "../base/backoff.js";
 import { type Clock, sleep } from "../base/clock.js";
 import { AppError } from "../base/errors.js";
-import { MAX_COMMAND_RETRIES, MAX_PROBE_WAIT_MS, MAX_UNIT_ATTENTIONS_PER_COMMAND } from "../base/limits.js";
+import {
+  MAX_COMMAND_RETRIES,
+  MAX_PATH_BUSY_MS,
+  MAX_PROBE_WAIT_MS,
+  MAX_UNIT_ATTENTIONS_PER_COMMAND,
+} from "../base/limits.js";
 import { type Lun, formatLun } from "../base/lun.js";
 import type { Random } from "../base/random.js";
 import { commandName } from "../scsi/opcodes.js";
@@ -33,6 +38,14 @@ export interface LunCommanderDependencies {
 /** Looks at what changed, before the command that heard of it is repeated. Not called for probes. */
 export type UnitAttentionHandler = (kind: UnitAttentionKind, sense: Sense | undefined) => Promise<void>;
 
+export interface LunCommanderTarget {
+  readonly session: Session;
+  readonly lun: Lun;
+  readonly onUnitAttention: UnitAttentionHandler;
+  /** What another path may do better fails at once, with retry advice `other-path`; default no: it is repeated here. */
+  readonly isOneOfSeveralPaths?: boolean;
+}
+
 const WAIT_INITIAL_MS = 20;
 const WAIT_MAXIMUM_MS = 2_000;
 
@@ -42,16 +55,15 @@ export class LunCommander {
   readonly #lun: Lun;
   readonly #dependencies: LunCommanderDependencies;
   readonly #onUnitAttention: UnitAttentionHandler;
+  readonly #hasOtherPaths: boolean;
   #outstanding = 0;
   #onIdle: (() => void) | undefined;
 
-  constructor(
-    target: { readonly session: Session; readonly lun: Lun; readonly onUnitAttention: UnitAttentionHandler },
-    dependencies: LunCommanderDependencies,
-  ) {
+  constructor(target: LunCommanderTarget, dependencies: LunCommanderDependencies) {
     this.#session = target.session;
     this.#lun = target.lun;
     this.#onUnitAttention = target.onUnitAttention;
+    this.#hasOtherPaths = target.isOneOfSeveralPaths ?? false;
     this.#dependencies = dependencies;
   }
 
@@ -121,13 +133,15 @@ export class LunCommander {
         if (pending.isProbe !== true) await this.#onUnitAttention(verdict.attention, sense);
         return undefined;
       case "wait":
+        // Another port group may take it now; the owner of the paths looks at the states.
+        if (this.#hasOtherPaths && verdict.reason === "alua-transitioning") throw this.#verdictError(pending, verdict);
         return this.#wait(pending, this.#verdictError(pending, verdict));
       case "retry":
         if (pending.isRetryable === false) throw this.#verdictError(pending, verdict);
         return this.#retry(pending, this.#verdictError(pending, verdict));
       case "other-path":
         // A guard has other ways to wait: it lets the session look at another portal.
-        if (pending.isProbe === true) throw this.#verdictError(pending, verdict);
+        if (pending.isProbe === true || this.#hasOtherPaths) throw this.#verdictError(pending, verdict);
         return this.#retry(pending, this.#verdictError(pending, verdict));
       case "fail":
         throw this.#verdictError(pending, verdict);
@@ -138,6 +152,10 @@ export class LunCommander {
     const blockError = this.#sessionError(pending, error);
     switch (error.code) {
       case "SESSION_TASK_TIMEOUT":
+        // It was aborted, so it may go another way; the path that did not answer it is looked at first.
+        if (this.#hasOtherPaths) throw this.#error(pending, "BLOCK_UNAVAILABLE", error.message, onOtherPath(error));
+        if (pending.isRetryable === false) throw blockError;
+        return this.#retry(pending, blockError);
       case "SESSION_TASK_ABORTED":
       case "SESSION_TARGET_FAILURE":
       case "SESSION_SHORT_TRANSFER":
@@ -158,11 +176,15 @@ export class LunCommander {
     return undefined;
   }
 
-  /** For as long as it takes: the condition ends by itself. Only a guard has no time to wait for it. */
+  /** For as long as it takes: the condition ends by itself. Only a guard, and a unit with other paths, has no time for it. */
   async #wait(pending: PendingCommand, error: BlockError): Promise<undefined> {
     const { clock } = this.#dependencies;
     pending.waitingSinceMs ??= clock.nowMs();
-    if (pending.isProbe === true && clock.nowMs() - pending.waitingSinceMs > MAX_PROBE_WAIT_MS) throw error;
+    const waitedMs = clock.nowMs() - pending.waitingSinceMs;
+    if (pending.isProbe === true && waitedMs > MAX_PROBE_WAIT_MS) throw error;
+    if (this.#hasOtherPaths && waitedMs > MAX_PATH_BUSY_MS) {
+      throw new BlockError("BLOCK_UNAVAILABLE", error.message, onOtherPath(error));
+    }
     await this.#pause(pending);
     return undefined;
   }
@@ -185,6 +207,9 @@ export class LunCommander {
     const code = sessionCodes[error.code] ?? "BLOCK_IO";
     const { cause } = error;
     if (error.code === "SESSION_PATH_REFUSED" && cause instanceof BlockError) return cause;
+    if (error.code === "SESSION_PATH_REFUSED" && cause instanceof AppError) {
+      return this.#error(pending, "BLOCK_RESERVATION_CONFLICT", cause.message, onOtherPath(cause));
+    }
     return this.#error(pending, code, error.message, { retry: error.retry, cause: error });
   }
 
@@ -196,6 +221,11 @@ export class LunCommander {
   ): BlockError {
     return new BlockError(code, `${commandName(pending.cdb)} on LUN ${formatLun(this.#lun)}: ${reason}`, options);
   }
+}
+
+/** The failure of one path that says nothing about the others. */
+function onOtherPath(cause: AppError): { readonly retry: "other-path"; readonly cause: AppError } {
+  return { retry: "other-path", cause };
 }
 
 /** Verdicts that have a code of their own at the block level. */

@@ -159,18 +159,20 @@ async function canReadLbaStatus(commander: LunCommander): Promise<boolean> {
   return extents !== undefined && extents.length > 0;
 }
 
-async function readVpd(commander: LunCommander, vpdPage: number): Promise<Buffer> {
+/** One VPD page. Rejects with BlockError. */
+export async function readVpd(commander: LunCommander, vpdPage: number): Promise<Buffer> {
   return ask(commander, inquiry({ allocationLength: VPD_ALLOCATION_BYTES, vpdPage }), VPD_ALLOCATION_BYTES);
 }
 
-async function ask(commander: LunCommander, cdb: Buffer, allocationLength: number): Promise<Buffer> {
+/** A question that transfers at most `allocationLength` bytes; resolves with those that came. Rejects with BlockError. */
+export async function ask(commander: LunCommander, cdb: Buffer, allocationLength: number): Promise<Buffer> {
   const dataIn = Buffer.alloc(allocationLength);
   const transferredBytes = await commander.run({ cdb, dataIn, allowUnderflow: true, isProbe: true });
   return dataIn.subarray(0, transferredBytes);
 }
 
 /** Undefined where the unit does not know the question, or answers it in a way that cannot be read. */
-async function tolerate<T>(question: () => Promise<T>): Promise<T | undefined> {
+export async function tolerate<T>(question: () => Promise<T>): Promise<T | undefined> {
   try {
     return await question();
   } catch (error) {

@@ -67,6 +67,7 @@ export class ConnectionAdmission {
         timers: { ...context.timers, connectTimeoutMs },
         redirects,
         localAddress: place.plan.localAddress,
+        localInterface: place.plan.localInterface,
         maxRecvDataSegmentLength: place.plan.maxRecvDataSegmentLength ?? options.offers?.maxRecvDataSegmentLength,
         cmdSn: request.cmdSn,
         connectionId: place.connectionId,

@@ -91,6 +91,11 @@ export class TaskDispatcher {
     return this.#table.size;
   }
 
+  /** Tasks of the session's users that are not at the target. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   get queued(): number {
     return this.#waiting.length + this.#probes.length;
   }
@@ -277,8 +282,14 @@ export class TaskDispatcher {
 
   /** Fails the waiting tasks (of one unit). */
   failWaiting(error: SessionError, lun?: Lun): void {
-    const failed = this.#waiting.takeWhere((record) => lun === undefined || lunEquals(record.task.lun, lun));
-    for (const record of failed) record.task.onDone({ kind: "failed", error });
+    this.evacuate(error, (record) => lun === undefined || lunEquals(record.task.lun, lun));
+  }
+
+  /** Fails the waiting tasks that `isGiven` picks, and gives their number. */
+  evacuate(error: SessionError, isGiven: (record: TaskRecord) => boolean): number {
+    const given = this.#waiting.takeWhere(isGiven);
+    for (const record of given) record.task.onDone({ kind: "failed", error });
+    return given.length;
   }
 
   /** Units that have writes which were sent once and whose fate is unknown. */

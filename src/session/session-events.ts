@@ -20,6 +20,11 @@ export type SessionEvent =
       readonly tsih: number;
       readonly outageMs: number;
     }
+  /**
+   * So many tasks of a lost session were given back to their owner; `isFenced`: among them writes that had been sent,
+   * after it was made certain that the target does not carry them out any more.
+   */
+  | { readonly kind: "handed-over"; readonly tasks: number; readonly isFenced: boolean }
   /** A connection beside the leading one carries commands now; `cid` as in RFC 7143 §11.12.6. */
   | { readonly kind: "connection-added"; readonly cid: number; readonly portal: PortalAddress }
   /** One of several connections was lost; its tasks go on elsewhere (`isRecovering`) or the session starts anew. */

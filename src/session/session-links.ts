@@ -92,6 +92,11 @@ export class SessionLinks {
     this.#return.setAdvertisedPortals(portals);
   }
 
+  /** Tasks that wait for the session may go another way now. */
+  handOver(): void {
+    this.#return.handOver();
+  }
+
   /** The first login. Rejects with its error. */
   open(signal: AbortSignal): Promise<void> {
     return this.#return.open(signal);
@@ -279,6 +284,7 @@ export class SessionLinks {
     const leading: ConnectionPlan = {
       portal: options.portal,
       ...(options.localAddress === undefined ? {} : { localAddress: options.localAddress }),
+      ...(options.localInterface === undefined ? {} : { localInterface: options.localInterface }),
       ...options.leading,
     };
     const maxConnections = (): number => this.#return.loggedIn.result.parameters.maxConnections;

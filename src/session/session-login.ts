@@ -28,6 +28,8 @@ export interface LoginAttempt {
   readonly redirects: RedirectFollower;
   /** Source address of the connection. */
   readonly localAddress: string | undefined;
+  /** Interface that it leaves through. */
+  readonly localInterface?: string | undefined;
   /** Longest data segment to declare for this connection. */
   readonly maxRecvDataSegmentLength?: number | undefined;
   readonly cmdSn: number;
@@ -103,6 +105,7 @@ async function exchange(
       timeoutMs: timers.connectTimeoutMs,
       signal,
       ...(attempt.localAddress === undefined ? {} : { localAddress: attempt.localAddress }),
+      ...(attempt.localInterface === undefined ? {} : { localInterface: attempt.localInterface }),
     },
   );
   const outcome = createDeferred<Outcome>();

@@ -6,6 +6,7 @@ import type { OutstandingChallenges } from "../login/chap-initiator.js";
 import type { InitiatorLoginOptions } from "../login/initiator-login.js";
 import type { Dialer } from "../transport/transport.js";
 import type { ConnectionPolicy } from "./connection-policy.js";
+import type { Evacuation } from "./evacuation.js";
 
 /** Every time a session knows, in milliseconds. */
 export interface SessionTimers {
@@ -70,8 +71,10 @@ export const DEFAULT_SESSION_TIMERS: SessionTimers = Object.freeze({
 export interface ConnectionPlan {
   /** In the same portal group as the session's; another one is refused. */
   readonly portal: PortalAddress;
-  /** Source address, for a connection bound to one interface. */
+  /** Source address, for a connection bound to one address. */
   readonly localAddress?: string;
+  /** Interface that the connection leaves through, whatever the routes say. */
+  readonly localInterface?: string;
   /** For `weighted-path`: the lowest is used first; default 0. */
   readonly weight?: number;
   /** For `round-robin-subset`: used only while no active connection is alive; default no. */
@@ -90,8 +93,10 @@ export interface SessionOptions {
   readonly portalRetryCount?: number;
   /** Attempts to come back after which the session closes itself; default 0: it never gives up. */
   readonly maxReconnectAttempts?: number;
-  /** Source address, for sessions bound to one interface. */
+  /** Source address, for sessions bound to one address. */
   readonly localAddress?: string;
+  /** Interface that the leading connection leaves through, whatever the routes say. */
+  readonly localInterface?: string;
   /** Absent only for discovery sessions. */
   readonly targetName?: string;
   readonly sessionType?: "Normal" | "Discovery";
@@ -115,6 +120,8 @@ export interface SessionOptions {
   readonly policy?: ConnectionPolicy;
   /** Highest level to ask for (RFC 7143 §7.1.5); the target may agree to less. Default 0. */
   readonly errorRecoveryLevel?: 0 | 1 | 2;
+  /** The session is one of several paths: its tasks do not wait for it for ever. Default: they do. */
+  readonly evacuation?: Evacuation;
   /** Keys of our own to offer in the leading login (RFC 7143 §13.22); the answers are in the status. */
   readonly extensionKeys?: InitiatorLoginOptions["extensionKeys"];
   /** Operational values to offer instead of the defaults. */

@@ -1,12 +1,14 @@
 import { Backoff } from "../base/backoff.js";
 import { type Timer, sleep } from "../base/clock.js";
-import { type AppError, asAppError } from "../base/errors.js";
+import { type AppError, CancelledError, asAppError } from "../base/errors.js";
 import { SessionError } from "./errors.js";
 import type { LoggedIn } from "./session-login.js";
 import type { SessionDependencies, SessionTimers } from "./session-options.js";
 
 /** What recovery needs of its session. */
 export interface RecoveryHost {
+  /** Called before the pause of every attempt; an attempt does not begin before it has resolved. */
+  prepare(signal: AbortSignal): Promise<void>;
   /** Logs in at the portal whose turn it is. Rejects with AppError. */
   connect(signal: AbortSignal): Promise<LoggedIn>;
   /** Makes it the session's connection and asks the guards. Rejects with AppError when it must not be used. */
@@ -35,6 +37,8 @@ export class SessionRecovery {
   readonly #dependencies: SessionDependencies;
   readonly #stop = new AbortController();
   readonly #backoff: Backoff;
+  /** Ends the pause or the login of the attempt under way; undefined while neither is. */
+  #turn: AbortController | undefined;
   #isRunning = false;
   #resumedMs = Number.NEGATIVE_INFINITY;
   /** End of the longest Time2Wait. */
@@ -66,6 +70,12 @@ export class SessionRecovery {
   /** Ends it for good; a login under way is cancelled. */
   stop(reason: AppError): void {
     this.#stop.abort(reason);
+    this.#turn?.abort(reason);
+  }
+
+  /** Ends the pause or the login under way; the next attempt, which is prepared first, follows it. */
+  interrupt(): void {
+    this.#turn?.abort(new CancelledError("session", "SESSION_CANCELLED", "something else comes before this login"));
   }
 
   async #run(): Promise<void> {
@@ -95,19 +105,26 @@ export class SessionRecovery {
 
   async #attempt(attempt: number, waitMs: number): Promise<LoggedIn | undefined> {
     const { signal } = this.#stop;
+    const turn = new AbortController();
     let loggedIn: LoggedIn | undefined;
     try {
-      await sleep(this.#dependencies.clock, waitMs, signal);
-      loggedIn = await this.#host.connect(signal);
+      await this.#host.prepare(signal);
       signal.throwIfAborted();
+      this.#turn = turn;
+      await sleep(this.#dependencies.clock, waitMs, turn.signal);
+      loggedIn = await this.#host.connect(turn.signal);
+      signal.throwIfAborted();
+      this.#turn = undefined;
       await this.#host.adopt(loggedIn, signal);
       signal.throwIfAborted();
       return loggedIn;
     } catch (error) {
       const reason = asAppError(error);
       loggedIn?.channel.destroy(reason);
-      if (!signal.aborted) this.#host.onAttemptFailed(attempt, reason);
+      if (!turn.signal.aborted && !signal.aborted) this.#host.onAttemptFailed(attempt, reason);
       return undefined;
+    } finally {
+      this.#turn = undefined;
     }
   }
 

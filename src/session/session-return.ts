@@ -10,6 +10,7 @@ import type { ConnectionAdmission } from "./connection-admission.js";
 import type { ConnectionKeeper, ConnectionPlace } from "./connection-keeper.js";
 import type { ConnectionRecovery } from "./connection-recovery.js";
 import { SessionError, taskLost } from "./errors.js";
+import { SessionEvacuation } from "./evacuation.js";
 import { fenceOldNexus } from "./fence.js";
 import { PortalHopping } from "./portal-hopping.js";
 import type { SessionLinksHost } from "./session-links.js";
@@ -46,6 +47,7 @@ export class SessionReturn {
   readonly #dependencies: SessionDependencies;
   readonly #portals: PortalHopping;
   readonly #recovery: SessionRecovery;
+  readonly #evacuation: SessionEvacuation;
   #loggedIn: LoggedIn | undefined;
   /** Of the last session that carried commands: its nexus may still be at work on them. */
   #carried: LoginResult | undefined;
@@ -67,6 +69,7 @@ export class SessionReturn {
       ...(portalRetryCount === undefined ? {} : { portalRetryCount }),
     });
     this.#recovery = this.#createRecovery();
+    this.#evacuation = new SessionEvacuation(host.context, host.options.evacuation, () => this.#recovery.interrupt());
   }
 
   /** The latest login that made, or brought back, the session. There is one from the first on. */
@@ -99,6 +102,11 @@ export class SessionReturn {
     this.#portals.setAdvertised(portals);
   }
 
+  /** Tasks that wait for this session may go another way now, if that can be made safe. */
+  handOver(): void {
+    this.#evacuation.request();
+  }
+
   /** The first login. Rejects with its error. */
   async open(signal: AbortSignal): Promise<void> {
     const loggedIn = await this.#logInLeading(signal);
@@ -116,6 +124,7 @@ export class SessionReturn {
   /** Ends it for good. */
   stop(reason: AppError): void {
     this.#epoch += 1;
+    this.#evacuation.end();
     this.#recovery.stop(reason);
   }
 
@@ -126,13 +135,14 @@ export class SessionReturn {
     const pendingMs = this.#parts.connectionRecovery.notBeforeMs - clock.nowMs();
     machine.moveTo("recovering", reason.message);
     this.#warn(connection, reason);
-    if (retainMs > 0) {
+    if (retainMs > 0 && !this.#evacuation.isPlanned) {
       context.dispatcher.suspend(taskLost(reason));
       this.#retainedUntilMs ??= clock.nowMs() + waitMs + retainMs;
     } else {
       this.#forgetRetained(reason);
     }
     context.emit({ kind: "disconnected", portal: connection.portal, reason });
+    this.#evacuation.begin(reason);
     this.#portals.onLost(reason);
     this.#recovery.start(Math.max(waitMs, pendingMs));
   }
@@ -156,6 +166,7 @@ export class SessionReturn {
     const { context } = this.#host;
     return new SessionRecovery(
       {
+        prepare: (signal) => this.#evacuation.prepare(signal),
         connect: (signal) => this.#reconnect(signal),
         adopt: (loggedIn, signal) => this.#adopt(loggedIn, signal),
         resume: (loggedIn, outageMs) => this.#resume(loggedIn, outageMs),
@@ -296,6 +307,7 @@ export class SessionReturn {
     }
     this.#portals.onSucceeded();
     machine.moveTo("ready", "");
+    this.#evacuation.end();
     context.dispatcher.setRefusal(undefined);
     this.#dependencies.logger.info("session is back", {
       portal: formatPortal(portal),

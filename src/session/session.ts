@@ -137,6 +137,11 @@ export class Session {
     this.#links.setAdvertisedPortals(portals);
   }
 
+  /** For one of several paths (SessionOptions.evacuation): another has come up, over which waiting tasks may go. */
+  handOver(): void {
+    this.#links.handOver();
+  }
+
   /** How commands are spread over the connections from now on. */
   setPolicy(policy: ConnectionPolicy): void {
     this.#connections.policy = policy;

@@ -1,0 +1,49 @@
+import { type Lun, formatLun } from "../base/lun.js";
+import type { BlockDeviceInfo } from "./device.js";
+import { BlockError } from "./errors.js";
+
+export interface ExpectedUnit {
+  readonly lun: Lun;
+  /** Empty: any. */
+  readonly expectedId: string;
+  /** Counts for units whose name is not their own alone; 0: any. */
+  readonly expectedSizeBytes: number;
+}
+
+/** Throws BLOCK_IDENTITY_MISMATCH unless the unit is the one that is expected. */
+export function requireExpected(info: BlockDeviceInfo, { lun, expectedId, expectedSizeBytes }: ExpectedUnit): void {
+  if (expectedId !== "" && expectedId !== info.identity.id) throw identityMismatch(lun, expectedId, info);
+  // A volume may have grown since it was seen last; it does not shrink.
+  if (isWeak(info.identity.id) && info.sizeBytes < expectedSizeBytes) {
+    throw identityMismatch(lun, `${expectedId === "" ? "a unit" : expectedId} of ${expectedSizeBytes} bytes`, info);
+  }
+}
+
+/**
+ * By identity; where that is no name of VPD page 83h, by everything the unit says, and it must not be smaller. Another block
+ * size makes another device of it.
+ */
+export function isSameUnit(before: BlockDeviceInfo, now: BlockDeviceInfo): boolean {
+  if (before.logicalBlockBytes !== now.logicalBlockBytes) return false;
+  if (before.identity.id !== now.identity.id) return false;
+  if (!isWeak(before.identity.id)) return true;
+  const { vendor, product, serial } = before.identity;
+  const isAlike = vendor === now.identity.vendor && product === now.identity.product && serial === now.identity.serial;
+  return isAlike && now.sizeBytes >= before.sizeBytes;
+}
+
+/** Names the unit expected and the unit found. Another path may lead to the right one. */
+export function identityMismatch(lun: Lun, expected: string, found: BlockDeviceInfo): BlockError {
+  const { id } = found.identity;
+  return new BlockError(
+    "BLOCK_IDENTITY_MISMATCH",
+    `LUN ${formatLun(lun)} is ${id === "" ? "a unit without identity" : id} of ${found.sizeBytes} bytes, ` +
+      `expected ${expected}; check how the array maps its volumes`,
+    { retry: "other-path", details: { expected, found: id, foundSizeBytes: found.sizeBytes } },
+  );
+}
+
+/** A serial number is unique to its vendor at best, and no name is none: there the size counts too. */
+function isWeak(id: string): boolean {
+  return id === "" || id.startsWith("serial.");
+}
