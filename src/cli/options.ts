@@ -144,9 +144,9 @@ export function initiatorNameOf(options: InitiatorOptions, hostName: string): st
 }
 
 /** `--portal` as given: at least one. */
-export function requirePortals(
-  portals: readonly PortalAddress[] | undefined,
-): readonly [PortalAddress, ...PortalAddress[]] {
+export function requirePortals<Portal extends PortalAddress>(
+  portals: readonly Portal[] | undefined,
+): readonly [Portal, ...Portal[]] {
   const [first, ...others] = portals ?? [];
   if (first === undefined) throw new AppError("cli", "PORTAL_MISSING", "give at least one --portal HOST[:PORT]");
   return [first, ...others];

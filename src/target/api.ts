@@ -1,5 +1,6 @@
 import type { ChapCredentials, PortalAddress } from "../base/access.js";
 import type { BlockDevice } from "../block/device.js";
+import type { AluaState } from "../scsi/alua.js";
 import type { RecoveryTally } from "./recovery-tally.js";
 
 /** Who may log in to a target. */
@@ -19,6 +20,13 @@ export interface TargetDefinition {
     | { readonly kind: "list"; readonly rules: readonly AccessRule[] };
   /** Sends initiators elsewhere: see `TargetServerControl.setRedirect`. */
   readonly redirect?: TargetRedirect;
+  /**
+   * Which portals of the server discovery tells of: all of them where nothing is said. With a portal bound to every
+   * interface, the addresses to tell.
+   */
+  readonly advertisedPortals?: readonly PortalAddress[];
+  /** SET TARGET PORT GROUPS is served: initiators may change the access states (SPC-5 §5.18). False by default. */
+  readonly explicitAccessStates?: boolean;
 }
 
 /** A portal of the server, and the portal group it belongs to (RFC 7143 §4.2.7.1): 1 where nothing is said. */
@@ -26,13 +34,30 @@ export interface TargetPortal extends PortalAddress {
   readonly portalGroupTag?: number;
 }
 
-/** A target that has moved (RFC 7143 §11.13.5): new sessions are sent to the portal, connections that join are not. */
-export interface TargetRedirect {
+interface RedirectTerms {
   readonly kind: "temporary" | "permanent";
-  readonly portal: PortalAddress;
   /** Tell only initiators that have proved themselves; else whoever asks is told at once. */
   readonly isAfterAuthentication?: boolean;
 }
+
+/** A target that has moved (RFC 7143 §11.13.5): new sessions are sent elsewhere, connections that join are not. */
+export type TargetRedirect = RedirectTerms &
+  (
+    | {
+        /** Where every new session is sent, whichever portal it comes to. */
+        readonly portal: PortalAddress;
+        readonly portals?: undefined;
+      }
+    | {
+        /**
+         * Further interfaces of the target, as addresses: new sessions are spread over them one after the other. Those
+         * that come to one of them are taken there.
+         */
+        readonly portals: readonly PortalAddress[];
+        readonly choose: "in-turn";
+        readonly portal?: undefined;
+      }
+  );
 
 /** Connections of a target: all that fit every field given. */
 export interface ConnectionSelector {
@@ -94,7 +119,7 @@ export interface TargetServer {
 
 /** A target server that also speaks to its initiators of its own accord, and tells what it repaired. */
 export interface TargetServerControl extends TargetServer {
-  /** Sends new sessions elsewhere, or takes them again. Sessions that exist go on. */
+  /** Sends new sessions elsewhere, or takes them again. Sessions that exist go on. Throws TARGET_INVALID. */
   setRedirect(name: string, redirect: TargetRedirect | undefined): void;
   /**
    * Asks for a logout of the connections (RFC 7143 §11.9.1, event 1), and drops those that are still there after
@@ -109,6 +134,17 @@ export interface TargetServerControl extends TargetServer {
   reportScsiEvent(name: string, event: { readonly lun: number; readonly sense: Buffer }): void;
   /** Sends a vendor's event on the connections; its data is copied. */
   sendVendorEvent(name: string, event: VendorEvent, selector?: ConnectionSelector): void;
+  /**
+   * Puts the port group of a portal group in another asymmetric access state (SPC-5 §5.18), for all units of the target.
+   * Every nexus is owed ASYMMETRIC ACCESS STATE CHANGED. `isPreferred` stays as it is where nothing is said. Throws
+   * TARGET_INVALID for a portal group that the server does not have, and for LBA-dependent and unknown states.
+   */
+  setAccessState(
+    name: string,
+    portalGroupTag: number,
+    state: AluaState,
+    options?: { readonly isPreferred?: boolean },
+  ): void;
   /** What was repaired so far, over all targets. */
   recoveryTally(): Readonly<RecoveryTally>;
 }

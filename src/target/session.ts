@@ -17,7 +17,7 @@ import { ResponseFence } from "./response-fence.js";
 import { Condition } from "./scsi/check-condition.js";
 import type { DeviceServer } from "./scsi/device-server.js";
 import type { LogicalUnit } from "./scsi/logical-unit.js";
-import { initiatorPortName, type Nexus } from "./scsi/nexus.js";
+import { initiatorPortName, nexusIdOf, type Nexus } from "./scsi/nexus.js";
 import { SessionRequests } from "./session-requests.js";
 import { SlotTable } from "./slot-table.js";
 import { answerSnack } from "./snack.js";
@@ -79,8 +79,10 @@ export class TargetSession implements SlotUser {
     this.clock = dependencies.clock;
     this.tally = dependencies.tally;
     this.deviceServer = dependencies.deviceServer;
+    const portName = initiatorPortName(grant.initiatorName, grant.isid);
     this.nexus = {
-      portName: initiatorPortName(grant.initiatorName, grant.isid),
+      id: nexusIdOf(portName, options.portalGroupTag),
+      portName,
       initiatorName: grant.initiatorName,
       isid: grant.isid,
       relativePortId: options.portalGroupTag,
@@ -288,7 +290,7 @@ export class TargetSession implements SlotUser {
     const units = new Set(affected.flatMap((task) => (task.command === undefined ? [] : [task.command.unit])));
     await Promise.all(affected.map((task) => this.runner.abort(task)));
     if (this.#isOver) return;
-    for (const unit of units) unit.attentions.add(this.nexus.portName, Condition.commandsClearedByProtocolEvent);
+    for (const unit of units) unit.attentions.add(this.nexus.id, Condition.commandsClearedByProtocolEvent);
   }
 
   /** Waits for `promise`, but no longer than so long, and not beyond the session's end. True when it was resolved. */

@@ -1,11 +1,14 @@
-import type { ChapCredentials } from "../base/access.js";
+import type { ChapCredentials, PortalAddress } from "../base/access.js";
 import type { Clock } from "../base/clock.js";
 import type { Logger } from "../base/logger.js";
-import { formatPortal } from "../base/portal.js";
-import type { AccessRule, TargetDefinition, TargetRedirect } from "./api.js";
+import type { AluaState } from "../scsi/alua.js";
+import type { AccessRule, TargetDefinition } from "./api.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { CredentialLookup } from "./login/chap-exchange.js";
-import { LoginRefusal, LoginStatus } from "./login/login-refusal.js";
+import { TargetError } from "./errors.js";
+import { Redirects } from "./redirects.js";
+import { AccessStates, isSettable, SETTABLE_STATES } from "./scsi/access-states.js";
+import { Condition } from "./scsi/check-condition.js";
 import { DeviceServer } from "./scsi/device-server.js";
 import { LogicalUnit } from "./scsi/logical-unit.js";
 import type { ReservationStore } from "./scsi/persistent-reservations.js";
@@ -33,25 +36,39 @@ export class TargetRuntime implements TaskManagementScope {
   readonly deviceServer: DeviceServer;
   readonly events: SessionEvents;
   /** Where new sessions are sent instead. */
-  redirect: TargetRedirect | undefined;
+  readonly redirects: Redirects;
+  readonly advertisedPortals: readonly PortalAddress[] | undefined;
+  readonly #accessStates: AccessStates;
   readonly #units: ReadonlyMap<number, LogicalUnit>;
   readonly #sessions = new Set<TargetSession>();
   #access: TargetDefinition["access"];
 
   constructor(
-    options: { readonly definition: TargetDefinition; readonly hasAtomicWrites: boolean },
+    options: {
+      readonly definition: TargetDefinition;
+      readonly hasAtomicWrites: boolean;
+      /** Of the server's portals: the target's ports. */
+      readonly portalGroupTags: readonly number[];
+    },
     dependencies: TargetRuntimeDependencies,
   ) {
-    const { definition, hasAtomicWrites } = options;
+    const { definition, hasAtomicWrites, portalGroupTags } = options;
     this.name = definition.name.toLowerCase();
     this.alias = definition.alias;
     this.#access = definition.access;
-    this.redirect = definition.redirect;
+    this.redirects = new Redirects({ targetName: this.name, redirect: definition.redirect });
+    this.advertisedPortals = definition.advertisedPortals;
+    const accessStates = new AccessStates({ portalGroupTags, isExplicit: definition.explicitAccessStates ?? false });
+    this.#accessStates = accessStates;
     this.events = new SessionEvents({ sessions: () => this.#sessions, clock: dependencies.clock });
     this.#units = new Map(
       [...definition.luns].map(([number, device]) => {
-        const unit = new LogicalUnit({ number, device, targetName: this.name, hasAtomicWrites }, dependencies);
-        unit.abortTasksOf = (portNames) => this.#abortTasksOf(unit, portNames);
+        const unit = new LogicalUnit(
+          { number, device, targetName: this.name, hasAtomicWrites, accessStates },
+          dependencies,
+        );
+        unit.announceAccessChange = (nexusId) => this.#announceAccessChange({ unit, nexusId });
+        unit.abortTasksOf = (nexusIds) => this.#abortTasksOf(unit, nexusIds);
         return [number, unit];
       }),
     );
@@ -78,18 +95,23 @@ export class TargetRuntime implements TaskManagementScope {
     return rule === undefined ? { kind: "denied" } : decision(rule);
   }
 
-  /** What ends the login of a new session while the target has moved (RFC 7143 §11.13.5, §13.8: no portal group tag). */
-  redirection(): LoginRefusal | undefined {
-    if (this.redirect === undefined) return undefined;
-    const address = formatPortal(this.redirect.portal);
-    const status = this.redirect.kind === "temporary" ? LoginStatus.movedTemporarily : LoginStatus.movedPermanently;
-    return new LoginRefusal(status, `${this.name} has moved to ${address}`, [["TargetAddress", address]]);
+  /** See `TargetServerControl.setAccessState`. */
+  setAccessState(group: number, state: AluaState, options: { readonly isPreferred?: boolean } = {}): void {
+    if (!this.#accessStates.hasPort(group)) {
+      const message = `${this.name} has no portal group ${group}; name the portalGroupTag of one of the server's portals`;
+      throw new TargetError("TARGET_INVALID", message);
+    }
+    if (!isSettable(state)) {
+      const message = `a port group cannot be put in the state ${state}; choose one of ${SETTABLE_STATES.join(", ")}`;
+      throw new TargetError("TARGET_INVALID", message);
+    }
+    if (this.#accessStates.apply([{ group, state, ...options }], "target")) this.#announceAccessChange();
   }
 
   /** Takes a session in: its nexus exists from now on. */
   join(session: TargetSession): void {
     this.#sessions.add(session);
-    for (const unit of this.#units.values()) unit.nexusStarted(session.nexus.portName);
+    for (const unit of this.#units.values()) unit.nexusStarted(session.nexus.id);
     void session.ended.then(() => this.#leave(session));
   }
 
@@ -123,15 +145,21 @@ export class TargetRuntime implements TaskManagementScope {
 
   #leave(session: TargetSession): void {
     this.#sessions.delete(session);
-    const { portName } = session.nexus;
-    for (const other of this.#sessions) if (other.nexus.portName === portName) return;
-    for (const unit of this.#units.values()) unit.nexusLost(portName);
+    const { id } = session.nexus;
+    for (const other of this.#sessions) if (other.nexus.id === id) return;
+    for (const unit of this.#units.values()) unit.nexusLost(id);
   }
 
-  #abortTasksOf(unit: LogicalUnit, portNames: readonly string[]): void {
-    for (const session of this.#sessions) {
-      if (portNames.includes(session.nexus.portName)) void session.abortTasks(unit);
+  /** Who asked for the change knows of it, but only from the unit it asked. */
+  #announceAccessChange(origin?: { readonly unit: LogicalUnit; readonly nexusId: string }): void {
+    for (const unit of this.#units.values()) {
+      unit.attentionForAll(Condition.accessStateChanged, unit === origin?.unit ? origin.nexusId : undefined);
     }
+  }
+
+  async #abortTasksOf(unit: LogicalUnit, nexusIds: readonly string[]): Promise<void> {
+    const victims = [...this.#sessions].filter((session) => nexusIds.includes(session.nexus.id));
+    await Promise.all(victims.map((session) => session.abortTasks(unit)));
   }
 }
 

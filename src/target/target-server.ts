@@ -14,6 +14,7 @@ import { errorMessage } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
 import { DEFAULT_PREFERENCES, type OperationalPreferences } from "../login/negotiate.js";
+import type { AluaState } from "../scsi/alua.js";
 import type { ByteStream, Listener, ListeningSocket } from "../transport/transport.js";
 import type {
   ConnectionSelector,
@@ -169,7 +170,7 @@ class EmbeddedTargetServer implements TargetServerControl {
     const hasAtomicWrites = this.#options.offersAtomicWrites ?? false;
     const { clock, logger, reservationStore } = this.#deps;
     const runtime = new TargetRuntime(
-      { definition, hasAtomicWrites },
+      { definition, hasAtomicWrites, portalGroupTags: this.#options.portals.map(portalGroupTagOf) },
       { clock, logger, pool: this.#pool, ...(reservationStore === undefined ? {} : { reservationStore }) },
     );
     this.#targets.set(name, runtime);
@@ -197,7 +198,7 @@ class EmbeddedTargetServer implements TargetServerControl {
   }
 
   setRedirect(name: string, redirect: TargetRedirect | undefined): void {
-    this.#find(name).redirect = redirect;
+    this.#find(name).redirects.set(redirect);
   }
 
   requestLogout(name: string, request: ConnectionSelector & { readonly timeLimitSeconds: number }): Promise<void> {
@@ -218,6 +219,15 @@ class EmbeddedTargetServer implements TargetServerControl {
 
   sendVendorEvent(name: string, event: VendorEvent, selector: ConnectionSelector = {}): void {
     this.#find(name).events.sendVendorEvent(event, selector);
+  }
+
+  setAccessState(
+    name: string,
+    portalGroupTag: number,
+    state: AluaState,
+    options: { readonly isPreferred?: boolean } = {},
+  ): void {
+    this.#find(name).setAccessState(portalGroupTag, state, options);
   }
 
   sessions(): readonly TargetSessionStatus[] {
@@ -271,7 +281,7 @@ class EmbeddedTargetServer implements TargetServerControl {
         portalGroupTag,
         initialStatSn: random.uint32(),
         queueDepth: this.#limits.queueDepth,
-        gatekeeper: (names, identity) => this.#gatekeep(names, identity, portalGroupTag),
+        gatekeeper: (names, identity) => this.#gatekeep(names, identity, portalGroupTag, connection),
         windowOf: (tsih) => this.#registry.windowOf(tsih),
       },
       { connection, random, logger, admit: (grant) => this.#admit(grant, connection, portalGroupTag) },
@@ -280,7 +290,12 @@ class EmbeddedTargetServer implements TargetServerControl {
   }
 
   /** Names are known: is there such a target, and may this initiator use it? */
-  #gatekeep(names: LoginNames, identity: LoginIdentity, portalGroupTag: number): LoginAdmission {
+  #gatekeep(
+    names: LoginNames,
+    identity: LoginIdentity,
+    portalGroupTag: number,
+    connection: TargetConnection,
+  ): LoginAdmission {
     const { initiatorName, targetName } = names;
     if (targetName === undefined) {
       // A discovery session has one connection (§4.3).
@@ -297,13 +312,13 @@ class EmbeddedTargetServer implements TargetServerControl {
     if (decision.kind === "denied") {
       throw new LoginRefusal(LoginStatus.authorizationFailure, `${initiatorName} may not use ${targetName}`);
     }
-    const redirect = identity.tsih === 0 ? target.redirection() : undefined;
-    if (redirect !== undefined && target.redirect?.isAfterAuthentication !== true) throw redirect;
+    const redirection = identity.tsih === 0 ? target.redirects.next(connection.localAddress) : undefined;
+    if (redirection?.isAfterAuthentication === false) throw redirection.refusal;
     const chap = decision.kind === "chap" ? lookupOf(decision.credentials) : undefined;
     return {
       chap,
       ...(target.alias === undefined ? {} : { targetAlias: target.alias }),
-      ...(redirect === undefined ? {} : { redirect }),
+      ...(redirection === undefined ? {} : { redirect: redirection.refusal }),
       ...(identity.tsih === 0 ? {} : { joined: this.#registry.joinable(names, identity, portalGroupTag).parameters }),
     };
   }

@@ -137,14 +137,14 @@ async function manageUnit(
   for (const other of others) {
     const affected = tasksOf(other, unit);
     if (affected.length === 0) continue;
-    if (!isReset) unit.attentions.add(other.nexus.portName, Condition.commandsClearedByAnotherInitiator);
+    if (!isReset) unit.attentions.add(other.nexus.id, Condition.commandsClearedByAnotherInitiator);
     announceTermination(other, unit, affected, undefined);
     other.fence.fenceNext();
     aborts.push(other.abortTasks(unit));
   }
   await Promise.all(aborts);
   if (isReset) {
-    unit.reset([...scope.sessions()].map((other) => other.nexus.portName));
+    unit.reset([...scope.sessions()].map((other) => other.nexus.id));
     for (const other of scope.sessions()) other.fence.fenceNext();
   }
   return FENCED;
@@ -204,7 +204,7 @@ async function resetTarget(
     other.fence.fenceNext();
   }
   await Promise.all(sessions.map((other) => other.runner.abortActive()));
-  for (const unit of scope.units()) unit.reset(sessions.map((other) => other.nexus.portName));
+  for (const unit of scope.units()) unit.reset(sessions.map((other) => other.nexus.id));
   return pdu.function === TaskManagementFunction.targetColdReset ? { ...FENCED, ends: "target" } : FENCED;
 }
 
@@ -227,7 +227,7 @@ async function manageByLevel2(session: TargetSession, pdu: TaskManagementRequest
       return answer(session.hasTasks(unit) ? Code.functionSucceeded : Code.functionComplete);
     default: {
       // QUERY ASYNCHRONOUS EVENT: sense key, ASC and ASCQ of a pending unit attention (SAM-5 §7.9).
-      const pending = unit.attentions.peek(session.nexus.portName);
+      const pending = unit.attentions.peek(session.nexus.id);
       return pending === undefined
         ? answer(Code.functionComplete)
         : answer(Code.functionSucceeded, (pending.key << 16) | pending.asc);

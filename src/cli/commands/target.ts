@@ -4,13 +4,14 @@ import { Command, Option } from "commander";
 import type { ChapCredentials, PortalAddress } from "../../base/access.js";
 import { AppError, errorMessage } from "../../base/errors.js";
 import type { LogLevel } from "../../base/logger.js";
-import { formatPortal } from "../../base/portal.js";
+import { formatPortal, parsePortal } from "../../base/portal.js";
 import { formatSize, parseSize } from "../../base/size.js";
 import type { BlockDevice } from "../../block/device.js";
 import { FileDevice } from "../../block/file-device.js";
 import { localIdentity } from "../../block/local-identity.js";
 import { MemoryDevice } from "../../block/memory-device.js";
 import { NullDevice } from "../../block/null-device.js";
+import type { TargetDefinition, TargetPortal } from "../../target/api.js";
 import { createTargetServer } from "../../target/target-server.js";
 import { TcpListener } from "../../transport/tcp.js";
 import { untilAborted } from "../interrupt.js";
@@ -33,7 +34,10 @@ interface VolumeArgument {
 
 interface TargetOptions extends ChapOptions {
   readonly store: StoreArgument;
-  readonly portal?: readonly PortalAddress[];
+  readonly portal?: readonly TargetPortal[];
+  readonly advertise?: readonly PortalAddress[];
+  readonly redirectInTurn?: readonly (readonly PortalAddress[])[];
+  readonly explicitAccessStates?: boolean;
   readonly volume?: readonly VolumeArgument[];
   readonly prefix: string;
   readonly blockSize: "512" | "4096";
@@ -48,6 +52,23 @@ export function parseVolume(text: string): VolumeArgument {
     throw new AppError("cli", "VOLUME_INVALID", `"${text}" is not NAME=SIZE with a name of a-z, 0-9, dot and dash`);
   }
   return { name: match[1], sizeBytes: parseSize(match[2]) };
+}
+
+/** `HOST:PORT` as everywhere, with `@TAG` for another portal group than 1. Fails with PORTAL_INVALID. */
+export function parseTargetPortal(text: string): TargetPortal {
+  const [, portal = text, tagText] = /^(.*)@(.*)$/.exec(text) ?? [];
+  if (tagText === undefined) return parsePortal(portal);
+  const portalGroupTag = Number(tagText);
+  if (!/^\d+$/.test(tagText) || portalGroupTag < 1 || portalGroupTag > 65_535) {
+    const message = `"${text}" names the portal group "${tagText}"; write HOST:PORT@TAG with a tag from 1 to 65535`;
+    throw new AppError("cli", "PORTAL_INVALID", message);
+  }
+  return { ...parsePortal(portal), portalGroupTag };
+}
+
+/** Portals with commas between them. Fails with PORTAL_INVALID. */
+function parsePortalList(text: string): readonly PortalAddress[] {
+  return text.split(",").map(parsePortal);
 }
 
 async function makeStore(directory: string): Promise<void> {
@@ -92,7 +113,13 @@ async function runTarget(options: TargetOptions, runtime: Runtime): Promise<void
       const name = `${options.prefix}:${volume.name}`;
       const device = await openDevice(options, volume, name);
       devices.push(device);
-      server.addTarget({ name, luns: new Map([[0, device]]), access: accessOf(options.allow, chap) });
+      server.addTarget({
+        name,
+        luns: new Map([[0, device]]),
+        access: accessOf(options.allow, chap),
+        explicitAccessStates: options.explicitAccessStates ?? false,
+        ...pathsOf(options),
+      });
       runtime.out.write(`${name} LUN 0 ${formatSize(device.info.sizeBytes)} ${device.info.identity.id}\n`);
     }
     await server.start();
@@ -102,6 +129,17 @@ async function runTarget(options: TargetOptions, runtime: Runtime): Promise<void
     await server.stop();
     for (const device of devices) await device.close();
   }
+}
+
+/** Where initiators find a target, and where they are sent from there. */
+function pathsOf(options: TargetOptions): Pick<TargetDefinition, "advertisedPortals" | "redirect"> {
+  const { advertise, redirectInTurn } = options;
+  return {
+    ...(advertise === undefined ? {} : { advertisedPortals: advertise }),
+    ...(redirectInTurn === undefined
+      ? {}
+      : { redirect: { kind: "temporary", choose: "in-turn", portals: redirectInTurn.flat() } }),
+  };
 }
 
 function accessOf(
@@ -122,7 +160,22 @@ export function targetCommand(runtime: Runtime): Command {
       "file:DIR (sparse files), memory, or null (for benchmarks: keeps nothing)",
       argument(parseStore),
     )
-    .option("--portal <HOST:PORT>", "portal to listen on, repeatable", portalsArgument)
+    .option(
+      "--portal <HOST:PORT[@TAG]>",
+      "portal to listen on, repeatable; portals of one group (default: 1) are one target port",
+      collecting(parseTargetPortal),
+    )
+    .option(
+      "--advertise <HOST:PORT>",
+      "portal that discovery tells of, repeatable (default: every one)",
+      portalsArgument,
+    )
+    .option(
+      "--redirect-in-turn <HOST:PORT,...>",
+      "portals that logins at other portals are sent to, one after the other; repeatable",
+      collecting(parsePortalList),
+    )
+    .option("--explicit-access-states", "let initiators change access states (SET TARGET PORT GROUPS)")
     .option("--volume <NAME=SIZE>", "volume to export, repeatable", collecting(parseVolume))
     .option("--prefix <IQN>", "target names are PREFIX:NAME", "iqn.2026-11.dev.hawser")
     .addOption(new Option("--block-size <BYTES>", "logical block size").choices(["512", "4096"]).default("512"))
@@ -135,7 +188,10 @@ export function targetCommand(runtime: Runtime): Command {
   return command
     .addHelpText(
       "after",
-      "\nExample:\n  hawser target --store memory --portal 127.0.0.1:3260 --volume disk1=1Gi --volume disk2=10Gi\n",
+      "\nExample:\n  hawser target --store memory --portal 127.0.0.1:3260 --volume disk1=1Gi --volume disk2=10Gi\n" +
+        "\nOne portal is found, logins are spread over two others, each a port group of its own:\n" +
+        "  hawser target --store memory --volume disk1=1Gi --portal 10.0.0.1:3260 --portal 10.0.0.2:3260@2 \\\n" +
+        "    --portal 10.0.0.3:3260@3 --advertise 10.0.0.1:3260 --redirect-in-turn 10.0.0.2:3260,10.0.0.3:3260\n",
     )
     .action((options: TargetOptions) => runTarget(options, runtime));
 }

@@ -2,6 +2,7 @@ import { errorCode } from "../../base/errors.js";
 import type { Logger } from "../../base/logger.js";
 import { lunFromNumber, lunToNumber, writeLun, type Lun } from "../../base/lun.js";
 import type { BufferPool } from "../buffer-pool.js";
+import { checkAccess } from "./access-check.js";
 import { byteAt } from "./cdb-fields.js";
 import {
   CheckCondition,
@@ -15,6 +16,7 @@ import {
   type SenseExtras,
 } from "./check-condition.js";
 import { ScsiCommand, type CommandSpec, type ScsiCommandDependencies } from "./command.js";
+import { ACCESS_COMMANDS } from "./commands/access-commands.js";
 import { BLOCK_COMMANDS } from "./commands/block-commands.js";
 import { COPY_COMMANDS } from "./commands/copy-commands.js";
 import { absentInquiry, INQUIRY_COMMANDS } from "./commands/inquiry-commands.js";
@@ -54,13 +56,14 @@ const REPORT_LUNS: CommandSpec = {
   changesMedium: false,
   needsMedium: false,
   execute: (command) => {
-    command.unit.attentions.clearReportedLuns(command.nexus.portName);
+    command.unit.attentions.clearReportedLuns(command.nexus.id);
     return reportLuns(command.cdb, command.units);
   },
 };
 
 const SPECS: readonly CommandSpec[] = [
   ...PRIMARY_COMMANDS,
+  ...ACCESS_COMMANDS,
   ...INQUIRY_COMMANDS,
   REPORT_LUNS,
   ...MODE_COMMANDS,
@@ -114,13 +117,17 @@ export class DeviceServer {
     return number === undefined ? undefined : this.#units.get(number);
   }
 
-  /** The checks of SAM-5 and SPC-5 that come before execution: unit, opcode, attention, reservation, medium, CDB. */
+  /**
+   * The checks of SAM-5 and SPC-5 that come before execution: unit, opcode, attention, access state, reservation,
+   * medium, CDB.
+   */
   admit(request: ScsiRequest): Admission {
     const unit = this.unit(request.lun);
     try {
       if (unit === undefined) return { kind: "finished", outcome: this.#withoutUnit(request) };
       const spec = findSpec(request.cdb, unit);
       this.#checkAttention(unit, request);
+      checkAccess(unit.accessStates.stateOf(request.nexus.relativePortId), spec);
       checkReservation(unit, request.nexus, spec);
       checkMedium(unit, spec);
       const options = {
@@ -175,7 +182,7 @@ export class DeviceServer {
     if (unit.attentions.isEmpty) return;
     const opcode = byteAt(request.cdb, 0);
     if (opcode === 0x12 || opcode === 0xa0 || opcode === 0x03) return;
-    const condition = unit.attentions.take(request.nexus.portName);
+    const condition = unit.attentions.take(request.nexus.id);
     if (condition !== undefined) throw new CheckCondition(condition);
   }
 
@@ -218,11 +225,11 @@ function findSpec(cdb: Buffer, unit: LogicalUnit): CommandSpec {
 }
 
 function checkReservation(unit: LogicalUnit, nexus: Nexus, spec: CommandSpec): void {
-  const isOther = unit.legacyHolder !== undefined && unit.legacyHolder !== nexus.portName;
+  const isOther = unit.legacyHolder !== undefined && unit.legacyHolder !== nexus.id;
   if (isOther && spec.reservation !== "always" && !(spec.reservation === "own" && spec.name.startsWith("RELEASE"))) {
     throw new CommandStatus(Status.reservationConflict);
   }
-  if (!unit.reservations.allows(nexus.portName, spec.reservation)) throw new CommandStatus(Status.reservationConflict);
+  if (!unit.reservations.allows(nexus.id, spec.reservation)) throw new CommandStatus(Status.reservationConflict);
 }
 
 function checkMedium(unit: LogicalUnit, spec: CommandSpec): void {

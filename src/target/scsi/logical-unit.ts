@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Logger } from "../../base/logger.js";
 import type { BlockDevice, BlockDeviceInfo } from "../../block/device.js";
+import type { AccessStates } from "./access-states.js";
 import { Condition } from "./check-condition.js";
 import { PersistentReservations, type ReservationStore } from "./persistent-reservations.js";
 import { RangeLock } from "./range-lock.js";
@@ -12,6 +13,8 @@ export interface LogicalUnitOptions {
   /** The target the unit belongs to: part of its port names. */
   readonly targetName: string;
   readonly device: BlockDevice;
+  /** Of the target's port groups, which are those of all its units. */
+  readonly accessStates: AccessStates;
   /** The device keeps an atomic write whole even when power is lost midway. */
   readonly hasAtomicWrites?: boolean;
 }
@@ -42,6 +45,7 @@ export class LogicalUnit {
   readonly number: number;
   readonly targetName: string;
   readonly device: BlockDevice;
+  readonly accessStates: AccessStates;
   readonly attentions = new UnitAttentions();
   readonly ranges = new RangeLock();
   readonly taskSet = new TaskSet();
@@ -55,13 +59,13 @@ export class LogicalUnit {
   usesDescriptorSense = false;
   isWriteCacheEnabled: boolean;
   medium: MediumState = { kind: "ready" };
-  /** RESERVE(6): the port that holds the whole unit. */
+  /** RESERVE(6): the nexus that holds the whole unit. */
   legacyHolder: string | undefined;
-  /** What the last EXTENDED COPY of each port came to, until it is asked for. */
+  /** What the last EXTENDED COPY of each nexus came to, until it is asked for. */
   readonly copyResults = new Map<string, CopyResults>();
-  /** Ports that prevent medium removal. */
+  /** Nexuses that prevent medium removal. */
   readonly removalPreventers = new Set<string>();
-  readonly #knownPorts = new Set<string>();
+  readonly #knownNexuses = new Set<string>();
   readonly #stopListening: () => void;
   #info: BlockDeviceInfo;
 
@@ -69,6 +73,7 @@ export class LogicalUnit {
     this.number = options.number;
     this.targetName = options.targetName;
     this.device = options.device;
+    this.accessStates = options.accessStates;
     this.hasAtomicWrites = options.hasAtomicWrites ?? false;
     this.#info = options.device.info;
     this.isWriteCacheEnabled = this.#info.hasVolatileCache;
@@ -107,39 +112,42 @@ export class LogicalUnit {
   }
 
   /** A nexus came into being: it owes the initiator a unit attention (SAM-5 §6.3). */
-  nexusStarted(portName: string): void {
-    this.attentions.add(portName, this.#knownPorts.has(portName) ? Condition.nexusLoss : Condition.powerOn);
-    this.#knownPorts.add(portName);
+  nexusStarted(nexusId: string): void {
+    this.attentions.add(nexusId, this.#knownNexuses.has(nexusId) ? Condition.nexusLoss : Condition.powerOn);
+    this.#knownNexuses.add(nexusId);
   }
 
   /** The nexus is gone: RESERVE(6) and medium-removal prevention end with it; persistent reservations stay. */
-  nexusLost(portName: string): void {
-    if (this.legacyHolder === portName) this.legacyHolder = undefined;
-    this.removalPreventers.delete(portName);
-    this.copyResults.delete(portName);
-    this.attentions.forget(portName);
+  nexusLost(nexusId: string): void {
+    if (this.legacyHolder === nexusId) this.legacyHolder = undefined;
+    this.removalPreventers.delete(nexusId);
+    this.copyResults.delete(nexusId);
+    this.attentions.forget(nexusId);
   }
 
   /** A logical unit reset (SAM-5 §6.3.3): tasks were ended by the caller; every other nexus is told. */
-  reset(activePorts: Iterable<string>): void {
+  reset(activeNexuses: Iterable<string>): void {
     this.legacyHolder = undefined;
     this.removalPreventers.clear();
     this.isSoftwareProtected = false;
     this.usesDescriptorSense = false;
     this.isWriteCacheEnabled = this.#info.hasVolatileCache;
     if (this.medium.kind === "stopped") this.medium = { kind: "ready" };
-    for (const portName of activePorts) this.attentions.add(portName, Condition.busDeviceReset);
+    for (const nexusId of activeNexuses) this.attentions.add(nexusId, Condition.busDeviceReset);
   }
 
-  /** Establishes a unit attention for every nexus known except `exceptPort`. */
-  attentionForAll(condition: (typeof Condition)[keyof typeof Condition], exceptPort?: string): void {
-    for (const portName of this.#knownPorts) {
-      if (portName !== exceptPort) this.attentions.add(portName, condition);
+  /** Establishes a unit attention for every nexus known except `exceptNexus`. */
+  attentionForAll(condition: (typeof Condition)[keyof typeof Condition], exceptNexus?: string): void {
+    for (const nexusId of this.#knownNexuses) {
+      if (nexusId !== exceptNexus) this.attentions.add(nexusId, condition);
     }
   }
 
-  /** Set by the target: ends the tasks these ports have on this unit (PREEMPT AND ABORT). */
-  abortTasksOf: (portNames: readonly string[]) => void = () => undefined;
+  /** Set by the target: ends the tasks these nexuses have on this unit (PREEMPT AND ABORT); resolves when none runs. */
+  abortTasksOf: (nexusIds: readonly string[]) => Promise<void> = () => Promise.resolve();
+
+  /** Set by the target: tells all nexuses but this one of a change of access states (SET TARGET PORT GROUPS). */
+  announceAccessChange: (byNexus: string) => void = () => undefined;
 
   /** Stops listening to the device, which is the caller's to close. */
   dispose(): void {

@@ -2,7 +2,7 @@ import type { Logger } from "../../base/logger.js";
 import { ReservationType } from "../../scsi/opcodes.js";
 import type { ReservationClass } from "./command.js";
 import { CheckCondition, CommandStatus, Condition, Status } from "./check-condition.js";
-import type { Nexus } from "./nexus.js";
+import { nexusIdOf, type Nexus } from "./nexus.js";
 
 const VALID_TYPES: ReadonlySet<number> = new Set(Object.values(ReservationType));
 
@@ -22,7 +22,7 @@ export interface ReservationState {
     readonly relativePortId: number;
     readonly key: string;
   }[];
-  readonly reservation?: { readonly portName: string; readonly type: number };
+  readonly reservation?: { readonly nexusId: string; readonly type: number };
 }
 
 /** Where reservations with APTPL live. `save` resolves when the state is on stable storage. */
@@ -36,7 +36,7 @@ export interface Registration {
   readonly key: string;
 }
 
-/** What a change means for others: which ports are owed a unit attention, whose tasks end. */
+/** What a change means for others: which nexuses are owed a unit attention, whose tasks end. */
 export interface ReservationEffect {
   readonly released: readonly string[];
   readonly reservationsPreempted: readonly string[];
@@ -52,13 +52,13 @@ export interface ReservationRequest {
   readonly type: number;
 }
 
-/** The persistent reservations of one logical unit, SPC-5 §5.13: state and rules, no parameter data. */
+/** The persistent reservations of one logical unit, SPC-5 §5.13, held by I_T nexuses: state and rules, no parameter data. */
 export class PersistentReservations {
   readonly #unitId: string;
   readonly #store: ReservationStore | undefined;
   readonly #registrations = new Map<string, Registration>();
   #generation = 0;
-  #holder: { readonly portName: string; readonly type: number } | undefined;
+  #holder: { readonly nexusId: string; readonly type: number } | undefined;
   #survivesPowerLoss = false;
 
   constructor(
@@ -94,44 +94,44 @@ export class PersistentReservations {
   }
 
   /** The reservation, with the holder's key (zero for the all-registrants types). */
-  get reservation(): { readonly type: number; readonly key: string; readonly portName: string } | undefined {
+  get reservation(): { readonly type: number; readonly key: string; readonly nexusId: string } | undefined {
     if (this.#holder === undefined) return undefined;
     const key = isAllRegistrants(this.#holder.type)
       ? NO_KEY
-      : (this.#registrations.get(this.#holder.portName)?.key ?? NO_KEY);
-    return { type: this.#holder.type, key, portName: this.#holder.portName };
+      : (this.#registrations.get(this.#holder.nexusId)?.key ?? NO_KEY);
+    return { type: this.#holder.type, key, nexusId: this.#holder.nexusId };
   }
 
-  isHolder(portName: string): boolean {
+  isHolder(nexusId: string): boolean {
     if (this.#holder === undefined) return false;
-    if (isAllRegistrants(this.#holder.type)) return this.#registrations.has(portName);
-    return this.#holder.portName === portName;
+    if (isAllRegistrants(this.#holder.type)) return this.#registrations.has(nexusId);
+    return this.#holder.nexusId === nexusId;
   }
 
-  /** Does the reservation let `portName` run a command of this class? SPC-5 §5.13.1, Table 63. */
-  allows(portName: string, reservationClass: ReservationClass): boolean {
+  /** Does the reservation let `nexusId` run a command of this class? SPC-5 §5.13.1, Table 63. */
+  allows(nexusId: string, reservationClass: ReservationClass): boolean {
     if (this.#holder === undefined || reservationClass === "always" || reservationClass === "status") return true;
-    if (reservationClass === "own" || this.isHolder(portName)) return true;
+    if (reservationClass === "own" || this.isHolder(nexusId)) return true;
     const { type } = this.#holder;
     const isRegistrantsType = type !== ReservationType.writeExclusive && type !== ReservationType.exclusiveAccess;
-    if (isRegistrantsType && this.#registrations.has(portName)) return true;
+    if (isRegistrantsType && this.#registrations.has(nexusId)) return true;
     return reservationClass === "read" && isWriteExclusive(type);
   }
 
   /** REGISTER (`mustMatch`) and REGISTER AND IGNORE EXISTING KEY, SPC-5 §5.13.7. */
   register(request: ReservationRequest, options: { readonly mustMatch: boolean }): ReservationEffect {
-    const { portName } = request.nexus;
-    const existing = this.#registrations.get(portName);
+    const nexusId = request.nexus.id;
+    const existing = this.#registrations.get(nexusId);
     if (options.mustMatch && request.key !== (existing?.key ?? NO_KEY)) conflict();
     if (request.serviceActionKey === NO_KEY) {
       if (existing === undefined) return NO_EFFECT;
       this.#generation = (this.#generation + 1) >>> 0;
-      return this.#unregister(portName);
+      return this.#unregister(nexusId);
     }
     if (existing === undefined && this.#registrations.size >= MAX_REGISTRATIONS) {
       throw new CheckCondition(Condition.insufficientRegistrationResources);
     }
-    this.#registrations.set(portName, { nexus: request.nexus, key: request.serviceActionKey });
+    this.#registrations.set(nexusId, { nexus: request.nexus, key: request.serviceActionKey });
     this.#generation = (this.#generation + 1) >>> 0;
     return NO_EFFECT;
   }
@@ -141,24 +141,24 @@ export class PersistentReservations {
     this.#requireKey(request);
     requireType(request.type);
     if (this.#holder === undefined) {
-      this.#holder = { portName: request.nexus.portName, type: request.type };
+      this.#holder = { nexusId: request.nexus.id, type: request.type };
       return;
     }
-    if (!this.isHolder(request.nexus.portName) || this.#holder.type !== request.type) conflict();
+    if (!this.isHolder(request.nexus.id) || this.#holder.type !== request.type) conflict();
   }
 
   /** RELEASE, SPC-5 §5.13.11.2. */
   release(request: ReservationRequest): ReservationEffect {
     this.#requireKey(request);
-    if (!this.isHolder(request.nexus.portName) || this.#holder === undefined) return NO_EFFECT;
+    if (!this.isHolder(request.nexus.id) || this.#holder === undefined) return NO_EFFECT;
     if (this.#holder.type !== request.type) throw new CheckCondition(Condition.invalidReleaseOfReservation);
-    return this.#releaseReservation(request.nexus.portName);
+    return this.#releaseReservation(request.nexus.id);
   }
 
   /** CLEAR, SPC-5 §5.13.11.6. */
   clear(request: ReservationRequest): ReservationEffect {
     this.#requireKey(request);
-    const others = [...this.#registrations.keys()].filter((portName) => portName !== request.nexus.portName);
+    const others = [...this.#registrations.keys()].filter((nexusId) => nexusId !== request.nexus.id);
     this.#registrations.clear();
     this.#holder = undefined;
     this.#generation = (this.#generation + 1) >>> 0;
@@ -166,7 +166,7 @@ export class PersistentReservations {
   }
 
   /**
-   * PREEMPT, SPC-5 §5.13.11.4. The ports in `registrationsPreempted` lost their registration; for PREEMPT AND
+   * PREEMPT, SPC-5 §5.13.11.4. The nexuses in `registrationsPreempted` lost their registration; for PREEMPT AND
    * ABORT the caller ends their tasks.
    */
   preempt(request: ReservationRequest): ReservationEffect {
@@ -179,33 +179,33 @@ export class PersistentReservations {
     }
     const takesReservation =
       holder !== undefined &&
-      (isAll ? victimKey === NO_KEY : this.#registrations.get(holder.portName)?.key === victimKey);
+      (isAll ? victimKey === NO_KEY : this.#registrations.get(holder.nexusId)?.key === victimKey);
     if (takesReservation) requireType(request.type);
-    const own = request.nexus.portName;
+    const own = request.nexus.id;
     const removed = [...this.#registrations.values()]
-      .filter(({ key, nexus }) => nexus.portName !== own && (key === victimKey || victimKey === NO_KEY))
-      .map(({ nexus }) => nexus.portName);
+      .filter(({ key, nexus }) => nexus.id !== own && (key === victimKey || victimKey === NO_KEY))
+      .map(({ nexus }) => nexus.id);
     if (removed.length === 0 && !takesReservation) conflict();
-    for (const portName of removed) this.#registrations.delete(portName);
+    for (const nexusId of removed) this.#registrations.delete(nexusId);
     this.#generation = (this.#generation + 1) >>> 0;
     if (!takesReservation) return { ...NO_EFFECT, registrationsPreempted: removed };
     const hasNewType = holder.type !== request.type;
-    this.#holder = { portName: own, type: request.type };
-    const remaining = [...this.#registrations.keys()].filter((portName) => portName !== own);
+    this.#holder = { nexusId: own, type: request.type };
+    const remaining = [...this.#registrations.keys()].filter((nexusId) => nexusId !== own);
     return { released: hasNewType ? remaining : [], reservationsPreempted: [], registrationsPreempted: removed };
   }
 
-  /** REGISTER AND MOVE to a port that need not be registered yet, SPC-5 §5.13.8. */
+  /** REGISTER AND MOVE to a nexus that need not be registered yet, SPC-5 §5.13.8. */
   move(request: ReservationRequest, target: Nexus, options: { readonly unregister: boolean }): void {
     this.#requireKey(request);
     const holder = this.#holder;
-    if (holder?.portName !== request.nexus.portName || isAllRegistrants(holder.type)) conflict();
-    if (request.serviceActionKey === NO_KEY || target.portName === request.nexus.portName) {
+    if (holder?.nexusId !== request.nexus.id || isAllRegistrants(holder.type)) conflict();
+    if (request.serviceActionKey === NO_KEY || target.id === request.nexus.id) {
       throw new CheckCondition(Condition.invalidFieldInParameterList);
     }
-    this.#registrations.set(target.portName, { nexus: target, key: request.serviceActionKey });
-    this.#holder = { portName: target.portName, type: holder.type };
-    if (options.unregister) this.#registrations.delete(request.nexus.portName);
+    this.#registrations.set(target.id, { nexus: target, key: request.serviceActionKey });
+    this.#holder = { nexusId: target.id, type: holder.type };
+    if (options.unregister) this.#registrations.delete(request.nexus.id);
     this.#generation = (this.#generation + 1) >>> 0;
   }
 
@@ -218,24 +218,24 @@ export class PersistentReservations {
   }
 
   #requireKey(request: ReservationRequest): void {
-    if (this.#registrations.get(request.nexus.portName)?.key !== request.key) conflict();
+    if (this.#registrations.get(request.nexus.id)?.key !== request.key) conflict();
   }
 
-  #unregister(portName: string): ReservationEffect {
+  #unregister(nexusId: string): ReservationEffect {
     const holder = this.#holder;
-    const wasHolder = this.isHolder(portName);
-    this.#registrations.delete(portName);
+    const wasHolder = this.isHolder(nexusId);
+    this.#registrations.delete(nexusId);
     if (holder === undefined || !wasHolder) return NO_EFFECT;
     if (isAllRegistrants(holder.type) && this.#registrations.size > 0) return NO_EFFECT;
-    return this.#releaseReservation(portName);
+    return this.#releaseReservation(nexusId);
   }
 
   /** Ends the reservation; registrants of the registrants-only and all-registrants types are told. */
-  #releaseReservation(byPort: string): ReservationEffect {
+  #releaseReservation(byNexus: string): ReservationEffect {
     const type = this.#holder?.type ?? 0;
     this.#holder = undefined;
     if (type === ReservationType.writeExclusive || type === ReservationType.exclusiveAccess) return NO_EFFECT;
-    return { ...NO_EFFECT, released: [...this.#registrations.keys()].filter((portName) => portName !== byPort) };
+    return { ...NO_EFFECT, released: [...this.#registrations.keys()].filter((nexusId) => nexusId !== byNexus) };
   }
 
   #state(): ReservationState {
@@ -256,7 +256,8 @@ export class PersistentReservations {
   #restore(state: ReservationState): void {
     this.#survivesPowerLoss = true;
     for (const { key, isid, ...nexus } of state.registrations.slice(0, MAX_REGISTRATIONS)) {
-      this.#registrations.set(nexus.portName, { key, nexus: { ...nexus, isid: Buffer.from(isid, "hex") } });
+      const id = nexusIdOf(nexus.portName, nexus.relativePortId);
+      this.#registrations.set(id, { key, nexus: { ...nexus, id, isid: Buffer.from(isid, "hex") } });
     }
     if (state.reservation !== undefined && VALID_TYPES.has(state.reservation.type)) this.#holder = state.reservation;
   }

@@ -15,40 +15,40 @@ export class UnitAttentions {
     return this.#pending.size === 0;
   }
 
-  /** Establishes `condition` for the nexus `portName`. */
-  add(portName: string, condition: SenseCode): void {
-    const list = this.#pending.get(portName);
+  /** Establishes `condition` for the nexus `nexusId`. */
+  add(nexusId: string, condition: SenseCode): void {
+    const list = this.#pending.get(nexusId);
     const isReset = condition.asc >>> 8 === 0x29;
     if (list === undefined || isReset) {
-      this.#pending.set(portName, [condition]);
+      this.#pending.set(nexusId, [condition]);
       return;
     }
     if (list.length < MAX_PENDING && !list.some((known) => known.asc === condition.asc)) list.push(condition);
   }
 
   /** The oldest condition of the nexus, left in place. */
-  peek(portName: string): SenseCode | undefined {
-    return this.#pending.get(portName)?.[0];
+  peek(nexusId: string): SenseCode | undefined {
+    return this.#pending.get(nexusId)?.[0];
   }
 
   /** The oldest condition of the nexus, taken out: it has been reported. */
-  take(portName: string): SenseCode | undefined {
-    const list = this.#pending.get(portName);
+  take(nexusId: string): SenseCode | undefined {
+    const list = this.#pending.get(nexusId);
     const condition = list?.shift();
-    if (list?.length === 0) this.#pending.delete(portName);
+    if (list?.length === 0) this.#pending.delete(nexusId);
     return condition;
   }
 
   /** REPORT LUNS ends REPORTED LUNS DATA HAS CHANGED for its nexus, SPC-5 §6.32. */
-  clearReportedLuns(portName: string): void {
-    const left = this.#pending.get(portName)?.filter((known) => known.asc !== Condition.reportedLunsChanged.asc);
+  clearReportedLuns(nexusId: string): void {
+    const left = this.#pending.get(nexusId)?.filter((known) => known.asc !== Condition.reportedLunsChanged.asc);
     if (left === undefined) return;
-    if (left.length === 0) this.#pending.delete(portName);
-    else this.#pending.set(portName, left);
+    if (left.length === 0) this.#pending.delete(nexusId);
+    else this.#pending.set(nexusId, left);
   }
 
   /** Forgets a nexus that is gone. */
-  forget(portName: string): void {
-    this.#pending.delete(portName);
+  forget(nexusId: string): void {
+    this.#pending.delete(nexusId);
   }
 }

@@ -2,7 +2,7 @@ import type { ByteStream, StreamHandlers } from "../../../src/transport/transpor
 
 /** The target's end of a connection, in memory: what it writes goes to the peer, `closed` tells how it ended. */
 export class PeerStream implements ByteStream {
-  readonly localAddress = "192.0.2.1:3260";
+  readonly localAddress: string;
   readonly remoteAddress = "192.0.2.9:40000";
   unsentBytes = 0;
   isPaused = false;
@@ -10,7 +10,8 @@ export class PeerStream implements ByteStream {
   handlers: StreamHandlers | undefined;
   readonly #onWrite: (bytes: Buffer) => void;
 
-  constructor(onWrite: (bytes: Buffer) => void) {
+  constructor(onWrite: (bytes: Buffer) => void, localAddress: string) {
+    this.localAddress = localAddress;
     this.#onWrite = onWrite;
   }
 

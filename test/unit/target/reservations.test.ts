@@ -1,6 +1,9 @@
 import { PersistentReservations, type ReservationState } from "../../../src/target/scsi/persistent-reservations.js";
+import { createDeferred } from "../../../src/base/deferred.js";
 import { silentLogger } from "../../../src/base/logger.js";
-import { outcomeOf, ready, TargetWorld, type TargetPeer } from "./target-peer.js";
+import { MemoryDevice } from "../../../src/block/memory-device.js";
+import { FaultDevice } from "../../support/fault-device.js";
+import { dataOut, outcomeOf, ready, TargetWorld, type TargetPeer } from "./target-peer.js";
 
 const CONFLICT = "status 18";
 const KEY_A = "00000000000000aa";
@@ -201,6 +204,128 @@ describe("release, clear, preempt, move", () => {
   });
 });
 
+describe("one initiator port at two target ports is two nexuses (SPC-5 §5.13)", () => {
+  const portals = [
+    { host: "192.0.2.1", port: 3260 },
+    { host: "192.0.2.2", port: 3260, portalGroupTag: 2 },
+  ];
+
+  /** Node 1 over portal groups 1 and 2, node 2 likewise. */
+  async function paths(
+    world = new TargetWorld({ portals }),
+  ): Promise<[TargetPeer, TargetPeer, TargetPeer, TargetPeer]> {
+    const all = [];
+    for (const node of [1, 2]) {
+      for (const portal of [0, 1]) {
+        const initiatorName = `iqn.2026-11.a:node${node}`;
+        const peer = await world.login({ isid: "800000000001", initiatorName, portal });
+        await peer.clearAttention();
+        all.push(peer);
+      }
+    }
+    return all as [TargetPeer, TargetPeer, TargetPeer, TargetPeer];
+  }
+
+  test("a registration at one counts for that one only, and the full status names the target port", async () => {
+    const [a1, a2, b1] = await paths();
+    expect(await prOut(a1, 0, 0, "", KEY_A)).toBe("good");
+    expect(await prOut(a1, 1, 5, KEY_A)).toBe("good");
+    expect([await write(a1), await write(a2), await write(b1)]).toEqual(["good", CONFLICT, CONFLICT]);
+    expect(await prOut(a2, 1, 5, KEY_A)).toBe(CONFLICT);
+    expect(await prOut(a2, 0, 0, "", KEY_A)).toBe("good");
+    expect([await write(a2), await write(b1)]).toEqual(["good", CONFLICT]);
+    const status = Buffer.from(await prIn(a2, 3), "hex");
+    // Two descriptors of 24 bytes and a TransportID of 4 + 40: R_HOLDER, then the relative target port.
+    expect(status.readUInt32BE(4)).toBe(2 * (24 + 44));
+    const descriptors = [status.subarray(8, 76), status.subarray(76)];
+    expect(descriptors.map((bytes) => [bytes[12], bytes.readUInt16BE(18)])).toEqual([
+      [1, 1],
+      [0, 2],
+    ]);
+    const name = Buffer.from("iqn.2026-11.a:node1,i,0x800000000001\0\0\0\0").toString("hex");
+    expect(descriptors.map((bytes) => bytes.toString("hex", 28))).toEqual([name, name]);
+  });
+
+  test("the end of one session lets the other's unit attentions be", async () => {
+    const world = new TargetWorld({ portals });
+    const [a1, a2, b1] = await paths(world);
+    await prOut(a2, 0, 0, "", KEY_A);
+    await prOut(b1, 0, 0, "", KEY_B);
+    expect(await prOut(b1, 3, 0, KEY_B)).toBe("good");
+    await a1.break();
+    expect(outcomeOf(await a2.run("00"))).toBe("6/2a/03");
+  });
+
+  test("RESERVE(6) of one excludes the other, until the session at that port ends", async () => {
+    const world = new TargetWorld({ portals });
+    const [a1, a2] = await paths(world);
+    expect(outcomeOf(await a1.run("16 00 00 00 00 00"))).toBe("good");
+    expect(await read(a2)).toBe(CONFLICT);
+    await a1.break();
+    expect(await read(a2)).toBe("good");
+  });
+
+  test("ALL_TG_PT is refused where there are several ports, and means the only one where there is one", async () => {
+    const [a1, a2] = await paths();
+    expect(await prOut(a1, 0, 0, "", KEY_A, 0x04)).toBe("5/26/00");
+    expect(await prIn(a2, 0)).toBe("0000000000000000");
+    expect(await prOut(await ready(), 0, 0, "", KEY_A, 0x04)).toBe("good");
+  });
+
+  test("REGISTER AND MOVE reaches the same initiator's other port, and no port that is not there", async () => {
+    const [a1, a2] = await paths();
+    await prOut(a1, 0, 0, "", KEY_A);
+    await prOut(a1, 1, 1, KEY_A);
+    const name = Buffer.from("iqn.2026-11.a:node1,i,0x800000000001\0\0\0\0");
+    const move = async (relativePort: number): Promise<string> => {
+      const list = Buffer.alloc(24);
+      list.write(KEY_A, 0, "hex");
+      list.write(KEY_B, 8, "hex");
+      list.writeUInt16BE(relativePort, 18);
+      list.writeUInt32BE(4 + name.length, 20);
+      const data = Buffer.concat([list, Buffer.from([0x45, 0, 0, name.length]), name]);
+      return outcomeOf(await a1.runWrite(`5f 07 01 00 00 00 00 00 ${data.length.toString(16)} 00`, data));
+    };
+    expect([await move(3), await move(1), await move(2)]).toEqual(["5/26/00", "5/26/00", "good"]);
+    expect([await write(a1), await write(a2)]).toEqual([CONFLICT, "good"]);
+  });
+
+  test("PREEMPT AND ABORT ends the tasks of all nexuses with the key, and answers when none of them writes", async () => {
+    const hold = createDeferred<undefined>();
+    const inner = new MemoryDevice({ sizeBytes: 1_048_576, physicalBlockBytes: 512 });
+    const device = new FaultDevice(inner, ({ operation, offsetBytes }) =>
+      operation === "write" && offsetBytes === 0 ? hold.promise : undefined,
+    );
+    const world = new TargetWorld({ portals, devices: [device] });
+    const [a1, , b1, b2] = await paths(world);
+    for (const peer of [b1, b2]) expect(await prOut(peer, 0, 0, "", KEY_B)).toBe("good");
+    expect(await prOut(a1, 0, 0, "", KEY_A)).toBe("good");
+    expect(await prOut(b1, 1, 5, KEY_B)).toBe("good");
+    // One write is in the device, the other waits for its data.
+    const write512 = { isWrite: true, expectedDataTransferLength: 512 };
+    await b1.send(b1.command("2a 00 00 00 00 00 00 00 01 00", { ...write512, data: Buffer.alloc(512, 7) }));
+    await b2.send(b2.command("2a 00 00 00 00 01 00 00 01 00", write512));
+    const { targetTransferTag, initiatorTaskTag } = b2.next("ready-to-transfer");
+    const list = Buffer.from(`${KEY_A}${KEY_B}0000000000000000`, "hex");
+    const preempt = a1.command("5f 05 05 00 00 00 00 00 18 00", {
+      isWrite: true,
+      expectedDataTransferLength: 24,
+      data: list,
+    });
+    await a1.send(preempt);
+    await world.clock.advance(1000);
+    expect(a1.received).toEqual([]);
+    hold.resolve(undefined);
+    await world.clock.advance(0);
+    expect(outcomeOf(a1.result(preempt.initiatorTaskTag))).toBe("good");
+    await b2.send(dataOut(initiatorTaskTag, { targetTransferTag, data: Buffer.alloc(512, 9) }));
+    expect([b1.received, b2.received]).toEqual([[], []]);
+    expect(device.operations.filter(({ operation }) => operation === "write")).toHaveLength(1);
+    expect([outcomeOf(await b1.run("00")), outcomeOf(await b2.run("00"))]).toEqual(["6/2a/05", "6/2a/05"]);
+    expect([await write(b1), await write(b2)]).toEqual([CONFLICT, CONFLICT]);
+  });
+});
+
 describe("RESERVE(6)", () => {
   test("excludes everybody else until it is released or the session ends", async () => {
     const world = new TargetWorld();
@@ -225,6 +350,7 @@ describe("RESERVE(6)", () => {
 test("an unknown type is refused, and registrations are bounded", () => {
   const reservations = new PersistentReservations({ unitId: "u" }, { logger: silentLogger });
   const nexus = (number: number) => ({
+    id: `iqn.a,i,0x${number},t,0x0001`,
     portName: `iqn.a,i,0x${number}`,
     initiatorName: "iqn.a",
     isid: Buffer.alloc(6),

@@ -284,6 +284,6 @@ describe("control", () => {
 
   test("REPORT TARGET PORT GROUPS: one group, active and optimized", async () => {
     const { data } = await (await ready()).run("a3 0a 00 00 00 00 00 00 00 40 00 00", 64);
-    expect(data.toString("hex")).toBe("0000000c" + "8001000100000001" + "00000001");
+    expect(data.toString("hex")).toBe("0000000c" + "80cf000100000001" + "00000001");
   });
 });

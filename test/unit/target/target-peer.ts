@@ -1,5 +1,6 @@
 import { silentLogger } from "../../../src/base/logger.js";
 import { LUN_ZERO } from "../../../src/base/lun.js";
+import { formatPortal } from "../../../src/base/portal.js";
 import { SeededRandom } from "../../../src/base/seeded-random.js";
 import type { BlockDevice } from "../../../src/block/device.js";
 import { MemoryDevice } from "../../../src/block/memory-device.js";
@@ -33,19 +34,21 @@ import { PeerStream } from "./peer-stream.js";
 export const TARGET_NAME = "iqn.2026-11.dev.hawser:unit";
 export const INITIATOR_NAME = "iqn.2026-11.dev.hawser:peer";
 
+const PORTAL = { host: "192.0.2.1", port: 3260 };
+
 /** A target server without sockets, on a virtual clock. */
 export class TargetWorld {
   readonly clock = new VirtualTime();
   readonly device: MemoryDevice;
   readonly server: TargetServerControl;
+  readonly #portals: TargetServerOptions["portals"];
   readonly #accepts: ((stream: ByteStream) => void)[] = [];
 
   constructor(
     options: Partial<TargetServerOptions> & {
       access?: TargetDefinition["access"];
       devices?: BlockDevice[];
-      redirect?: TargetDefinition["redirect"];
-    } = {},
+    } & Pick<TargetDefinition, "redirect" | "advertisedPortals" | "explicitAccessStates"> = {},
     dependencies: Partial<TargetServerDependencies> = {},
   ) {
     this.device = new MemoryDevice({ sizeBytes: 1_048_576, physicalBlockBytes: 512, id: "naa.3111222233334444" });
@@ -55,23 +58,20 @@ export class TargetWorld {
         return Promise.resolve({ endpoint, close: () => Promise.resolve() });
       },
     };
-    const { access = { kind: "any" }, devices = [this.device], redirect, ...serverOptions } = options;
+    const { access = { kind: "any" }, devices = [this.device], ...others } = options;
+    this.#portals = others.portals ?? [PORTAL];
     this.server = createTargetServer(
-      { portals: [{ host: "192.0.2.1", port: 3260 }], ...serverOptions },
+      { ...others, portals: this.#portals },
       { listener, clock: this.clock, random: new SeededRandom(1), logger: silentLogger, ...dependencies },
     );
-    this.server.addTarget({
-      name: TARGET_NAME,
-      luns: new Map(devices.map((device, index) => [index, device])),
-      access,
-      ...(redirect === undefined ? {} : { redirect }),
-    });
+    const luns = new Map(devices.map((device, index) => [index, device]));
+    this.server.addTarget({ ...others, name: TARGET_NAME, luns, access });
   }
 
   /** A connection to one of the portals, by its place in the list. */
   async connect(portal = 0): Promise<TargetPeer> {
     if (this.#accepts.length === 0) await this.server.start();
-    const peer = new TargetPeer(this);
+    const peer = new TargetPeer(this, formatPortal(this.#portals[portal] ?? PORTAL));
     this.#accepts[portal]?.(peer.stream);
     return peer;
   }
@@ -87,7 +87,7 @@ export class TargetWorld {
 
   /** A connection that is through its login. */
   async login(changes: LoginChanges = {}): Promise<TargetPeer> {
-    const peer = await this.connect();
+    const peer = await this.connect(changes.portal);
     const response = await peer.login(changes);
     if (response.statusClass !== 0) throw new Error(`login refused: ${response.statusClass}/${response.statusDetail}`);
     return peer;
@@ -118,7 +118,8 @@ export class TargetPeer {
   /** StatSN after the last numbered response that came. */
   expStatSn = 0;
 
-  constructor(world: TargetWorld) {
+  /** `localAddress`: the portal it came to. */
+  constructor(world: TargetWorld, localAddress: string) {
     this.#world = world;
     this.#framer = new Framer(
       { maxDataSegmentLength: 0xff_ffff, digests: NO_DIGESTS },
@@ -131,7 +132,7 @@ export class TargetPeer {
         },
       },
     );
-    this.stream = new PeerStream((bytes) => this.#framer.push(bytes));
+    this.stream = new PeerStream((bytes) => this.#framer.push(bytes), localAddress);
   }
 
   get cmdSn(): number {

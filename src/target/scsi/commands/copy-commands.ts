@@ -59,7 +59,7 @@ async function executeExtendedCopy(command: ScsiCommand): Promise<undefined> {
   const targets = readTargets(command, dataOut.subarray(HEADER_BYTES, HEADER_BYTES + targetBytes));
   const segments = dataOut.subarray(HEADER_BYTES + targetBytes, HEADER_BYTES + targetBytes + segmentBytes);
   const results = { listId: byteAt(dataOut, 0), status: 0, segmentsDone: 0 };
-  unit.copyResults.set(nexus.portName, results);
+  unit.copyResults.set(nexus.id, results);
   try {
     for (const segment of readSegments(segments)) {
       await copySegment(command, locate(segment, targets));
@@ -141,9 +141,9 @@ async function copySegment(command: ScsiCommand, segment: Segment): Promise<void
   const { source, destination, sourceRange, destinationRange } = segment;
   for (const [unit, range] of [[source, sourceRange] as const, [destination, destinationRange] as const]) {
     if (range.lba + range.blocks > unit.blockCount) throw new CheckCondition(Condition.copyAborted);
-    const isFree = unit.legacyHolder === undefined || unit.legacyHolder === command.nexus.portName;
+    const isFree = unit.legacyHolder === undefined || unit.legacyHolder === command.nexus.id;
     const wanted = unit === destination ? "write" : "read";
-    if (!isFree || !unit.reservations.allows(command.nexus.portName, wanted)) {
+    if (!isFree || !unit.reservations.allows(command.nexus.id, wanted)) {
       throw new CommandStatus(Status.reservationConflict);
     }
   }
@@ -175,9 +175,9 @@ async function lockRange(
 /** COPY STATUS, SPC-4 §6.19: told once, as the results are dropped when they have been read. */
 function executeCopyStatus(command: ScsiCommand): Buffer {
   const { cdb, unit, nexus } = command;
-  const results = unit.copyResults.get(nexus.portName);
+  const results = unit.copyResults.get(nexus.id);
   if (results?.listId !== byteAt(cdb, 2)) throw invalidCdbField(2);
-  if (results.status !== 0) unit.copyResults.delete(nexus.portName);
+  if (results.status !== 0) unit.copyResults.delete(nexus.id);
   const data = Buffer.alloc(12);
   data.writeUInt32BE(8, 0);
   data[4] = results.status;

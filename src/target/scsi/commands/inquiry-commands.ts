@@ -24,11 +24,15 @@ export function ascii(text: string, lengthBytes: number): Buffer {
 /** Standard INQUIRY data, SPC-5 §6.6.2. */
 export function standardInquiry(unit: LogicalUnit, nexus: Nexus): Buffer {
   const { identity } = unit.info;
+  const { accessStates } = unit;
   const data = Buffer.alloc(96);
+  data[0] = peripheralQualifier(unit, nexus);
   data[2] = 0x06;
   data[3] = 0x12; // HISUP, response data format 2
   data[4] = data.length - 5;
-  data[5] = 0x08 | 0x10; // 3PC: EXTENDED COPY; TPGS 01b: implicit ALUA
+  // 3PC: EXTENDED COPY; TPGS: the target changes access states (01b), and initiators may too (11b).
+  data[5] = 0x08 | (accessStates.isExplicit ? 0x30 : 0x10);
+  if (accessStates.portCount > 1) data[6] = 0x10; // MULTIP
   data[7] = 0x02; // CMDQUE
   ascii(identity.vendor === "" ? VENDOR : identity.vendor, 8).copy(data, 8);
   ascii(identity.product === "" ? "VOLUME" : identity.product, 16).copy(data, 16);
@@ -36,6 +40,11 @@ export function standardInquiry(unit: LogicalUnit, nexus: Nexus): Buffer {
   const versions = [...VERSION_DESCRIPTORS, ISCSI_VERSION_DESCRIPTOR + (nexus.iscsiProtocolLevel ?? 0)];
   versions.forEach((version, index) => data.writeUInt16BE(version, 58 + 2 * index));
   return data;
+}
+
+/** SPC-5 §5.18.2.4.5: at an unavailable port the unit is supported, but not there (001b); else it is (000b). */
+function peripheralQualifier(unit: LogicalUnit, nexus: Nexus): number {
+  return unit.accessStates.stateOf(nexus.relativePortId) === "unavailable" ? 0x20 : 0;
 }
 
 /** INQUIRY data of a LUN that has no unit: qualifier 011b, type 1Fh (SPC-5 §6.6.2). */
@@ -74,7 +83,8 @@ function deviceIdentification(unit: LogicalUnit, nexus: Nexus, targetName: strin
     designator(1, 0, 3, unit.naa),
     designator(2, 0, 1, vendorName.subarray(0, 252)),
     designator(1, 1, 4, relativePort(nexus.relativePortId)),
-    designator(1, 1, 5, relativePort(1)),
+    // One port is one group: the portal group's tag numbers both.
+    designator(1, 1, 5, relativePort(nexus.relativePortId)),
     designator(3, 1, 8, scsiName(portName)),
     designator(3, 2, 8, scsiName(targetName)),
   ]);
@@ -154,7 +164,8 @@ function vpdPage(command: ScsiCommand, page: number): Buffer {
         throw invalidCdbField(2);
     }
   })();
-  return Buffer.concat([Buffer.from([0, page, body.length >>> 8, body.length & 0xff]), body]);
+  const qualifier = peripheralQualifier(unit, nexus);
+  return Buffer.concat([Buffer.from([qualifier, page, body.length >>> 8, body.length & 0xff]), body]);
 }
 
 function executeInquiry(command: ScsiCommand): Buffer {

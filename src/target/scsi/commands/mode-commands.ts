@@ -184,7 +184,7 @@ function selectPage(unit: LogicalUnit, page: Buffer, offset: number): () => void
 }
 
 function notifyModeChange(command: ScsiCommand): void {
-  command.unit.attentionForAll(Condition.modeParametersChanged, command.nexus.portName);
+  command.unit.attentionForAll(Condition.modeParametersChanged, command.nexus.id);
 }
 
 const modeSense = { reservation: "read", changesMedium: false, needsMedium: false } as const;

@@ -1,3 +1,4 @@
+import { accessCondition } from "../access-check.js";
 import { byteAt, readUint64, writeUint64 } from "../cdb-fields.js";
 import { CheckCondition, Condition, encodeSense, invalidCdbField, progress } from "../check-condition.js";
 import type { CommandSpec, ScsiCommand } from "../command.js";
@@ -6,18 +7,19 @@ function executeTestUnitReady(): undefined {
   return undefined;
 }
 
-/** REQUEST SENSE, SPC-5 §6.39: a pending unit attention, else what keeps the unit from being ready. */
+/** REQUEST SENSE, SPC-5 §6.39: a pending unit attention, else what keeps the unit from being ready at this port. */
 function executeRequestSense(command: ScsiCommand): Buffer {
   const { unit, nexus, cdb } = command;
   const isDescriptorFormat = (byteAt(cdb, 1) & 1) !== 0;
-  const attention = unit.attentions.take(nexus.portName);
+  const attention = unit.attentions.take(nexus.id);
+  const told = attention ?? accessCondition(unit.accessStates.stateOf(nexus.relativePortId));
   const medium = unit.medium;
-  if (attention === undefined && medium.kind === "sanitizing") {
+  if (told === undefined && medium.kind === "sanitizing") {
     const extras = { keySpecific: progress(medium.progress) };
     return command.cut(encodeSense(Condition.sanitizeInProgress, extras, isDescriptorFormat), byteAt(cdb, 4));
   }
   const stopped = medium.kind === "stopped" ? Condition.initializingCommandRequired : Condition.noSense;
-  return command.cut(encodeSense(attention ?? stopped, {}, isDescriptorFormat), byteAt(cdb, 4));
+  return command.cut(encodeSense(told ?? stopped, {}, isDescriptorFormat), byteAt(cdb, 4));
 }
 
 function executeReadCapacity10(command: ScsiCommand): Buffer {
@@ -60,25 +62,9 @@ function executeStartStop(command: ScsiCommand): undefined {
 
 function executePreventAllow(command: ScsiCommand): undefined {
   const { unit, nexus, cdb } = command;
-  if ((byteAt(cdb, 4) & 1) === 1) unit.removalPreventers.add(nexus.portName);
-  else unit.removalPreventers.delete(nexus.portName);
+  if ((byteAt(cdb, 4) & 1) === 1) unit.removalPreventers.add(nexus.id);
+  else unit.removalPreventers.delete(nexus.id);
   return undefined;
-}
-
-/** REPORT TARGET PORT GROUPS, SPC-5 §6.37: one group, active/optimized, with the port met. */
-function executeReportTargetPortGroups(command: ScsiCommand): Buffer {
-  const { cdb, nexus } = command;
-  const isExtended = byteAt(cdb, 1) >>> 5 === 1;
-  const group = Buffer.alloc(12);
-  group[0] = 0x80; // PREF, active/optimized
-  group[1] = 0x01; // AO_SUP
-  group.writeUInt16BE(1, 2);
-  group[7] = 1;
-  group.writeUInt16BE(nexus.relativePortId, 10);
-  const header = Buffer.alloc(isExtended ? 8 : 4);
-  header.writeUInt32BE(header.length - 4 + group.length, 0);
-  if (isExtended) header[4] = 0x10;
-  return command.cut(Buffer.concat([header, group]), cdb.readUInt32BE(6));
 }
 
 /** READ DEFECT DATA, SBC-4 §5.15: no defects, in the format asked for. */
@@ -156,15 +142,6 @@ export const PRIMARY_COMMANDS: readonly CommandSpec[] = [
     ...status,
     needsMedium: true,
     execute: executeReadCapacity16,
-  },
-  {
-    name: "REPORT TARGET PORT GROUPS",
-    opcode: 0xa3,
-    serviceAction: 0x0a,
-    usage: "a3ff00000000ffffffff0000",
-    ...status,
-    reservation: "always",
-    execute: executeReportTargetPortGroups,
   },
   {
     name: "REPORT IDENTIFYING INFORMATION",

@@ -8,7 +8,7 @@ import {
   Status,
 } from "../check-condition.js";
 import type { CommandSpec, ScsiCommand } from "../command.js";
-import { initiatorPortName, type Nexus } from "../nexus.js";
+import { initiatorPortName, nexusIdOf, type Nexus } from "../nexus.js";
 import { type Registration, type ReservationEffect, type ReservationRequest } from "../persistent-reservations.js";
 
 const PersistentReserveIn = { readKeys: 0, readReservation: 1, reportCapabilities: 2, readFullStatus: 3 } as const;
@@ -70,7 +70,7 @@ function transportId(nexus: Nexus): Buffer {
 function fullStatusDescriptor(command: ScsiCommand, registration: Registration): Buffer {
   const { reservations } = command.unit;
   const held = reservations.reservation;
-  const isHolder = reservations.isHolder(registration.nexus.portName);
+  const isHolder = reservations.isHolder(registration.nexus.id);
   const id = transportId(registration.nexus);
   const descriptor = Buffer.alloc(24);
   descriptor.write(registration.key, 0, "hex");
@@ -145,11 +145,12 @@ async function executeReserveOut(command: ScsiCommand): Promise<undefined> {
   }
   const flags = byteAt(dataOut, 20);
   const isRegister = action === PersistentReserveOut.register || action === PersistentReserveOut.registerAndIgnore;
-  // SPEC_I_PT and ALL_TG_PT name ports that have not met us: one target port, and no remote registration (SIP_C aside).
+  // SPEC_I_PT and ALL_TG_PT name nexuses that have not met us, which REPORT CAPABILITIES says we do not register.
   if (isRegister && (flags & 0x08) !== 0) throw invalidParameterField(20, 3);
+  if (isRegister && (flags & 0x04) !== 0 && unit.accessStates.portCount > 1) throw invalidParameterField(20, 2);
   if (isRegister && (flags & 0x01) !== 0 && !unit.reservations.canSurvivePowerLoss) throw invalidParameterField(20, 0);
   const survives = isRegister ? (flags & 0x01) !== 0 : unit.reservations.survivesPowerLoss;
-  announce(command, perform(command, action, request), action);
+  await announce(command, perform(command, action, request), action);
   await unit.reservations.persist(survives);
 }
 
@@ -172,22 +173,25 @@ function perform(command: ScsiCommand, action: number, request: ReservationReque
   }
 }
 
-/** Unit attentions of SPC-5 §5.13.11, and the end of the preempted ports' tasks. */
-function announce(command: ScsiCommand, effect: ReservationEffect | undefined, action: number): void {
+/**
+ * Unit attentions of SPC-5 §5.13.11, and the end of the preempted nexuses' tasks: the status of PREEMPT AND ABORT says
+ * that none of them changes the medium any more.
+ */
+async function announce(command: ScsiCommand, effect: ReservationEffect | undefined, action: number): Promise<void> {
   if (effect === undefined) return;
   const { attentions } = command.unit;
-  for (const portName of effect.released) attentions.add(portName, Condition.reservationsReleased);
-  for (const portName of effect.reservationsPreempted) attentions.add(portName, Condition.reservationsPreempted);
-  for (const portName of effect.registrationsPreempted) attentions.add(portName, Condition.registrationsPreempted);
-  if (action === PersistentReserveOut.preemptAndAbort) command.unit.abortTasksOf(effect.registrationsPreempted);
+  for (const id of effect.released) attentions.add(id, Condition.reservationsReleased);
+  for (const id of effect.reservationsPreempted) attentions.add(id, Condition.reservationsPreempted);
+  for (const id of effect.registrationsPreempted) attentions.add(id, Condition.registrationsPreempted);
+  if (action === PersistentReserveOut.preemptAndAbort) await command.unit.abortTasksOf(effect.registrationsPreempted);
 }
 
 function move(command: ScsiCommand, request: ReservationRequest): void {
-  const { dataOut, unit, nexus } = command;
+  const { dataOut, unit } = command;
   const relativePort = dataOut.readUInt16BE(18);
   const idBytes = dataOut.readUInt32BE(20);
   if (24 + idBytes > dataOut.length || idBytes < 24) throw invalidParameterField(20);
-  if (relativePort !== nexus.relativePortId) throw invalidParameterField(18);
+  if (!unit.accessStates.hasPort(relativePort)) throw invalidParameterField(18);
   const target = readTransportId(dataOut.subarray(24, 24 + idBytes), relativePort);
   unit.reservations.move(request, target, { unregister: (byteAt(dataOut, 17) & 0x02) !== 0 });
 }
@@ -199,7 +203,8 @@ function readTransportId(id: Buffer, relativePortId: number): Nexus {
   if (match?.[1] === undefined || match[2] === undefined) throw invalidParameterField(28);
   const isid = Buffer.from(match[2], "hex");
   const initiatorName = match[1].toLowerCase();
-  return { portName: initiatorPortName(initiatorName, isid), initiatorName, isid, relativePortId };
+  const portName = initiatorPortName(initiatorName, isid);
+  return { id: nexusIdOf(portName, relativePortId), portName, initiatorName, isid, relativePortId };
 }
 
 /** RESERVE(6) and (10), SPC-2 §7.21: the whole unit, no third parties, no extents. */
@@ -207,10 +212,10 @@ function executeReserve(command: ScsiCommand): undefined {
   const { unit, nexus, cdb } = command;
   if ((byteAt(cdb, 1) & 0x11) !== 0) throw invalidCdbField(1);
   if (!unit.reservations.isEmpty) throw new CommandStatus(Status.reservationConflict);
-  if (unit.legacyHolder !== undefined && unit.legacyHolder !== nexus.portName) {
+  if (unit.legacyHolder !== undefined && unit.legacyHolder !== nexus.id) {
     throw new CommandStatus(Status.reservationConflict);
   }
-  unit.legacyHolder = nexus.portName;
+  unit.legacyHolder = nexus.id;
   return undefined;
 }
 
@@ -218,7 +223,7 @@ function executeReserve(command: ScsiCommand): undefined {
 function executeRelease(command: ScsiCommand): undefined {
   const { unit, nexus } = command;
   if (!unit.reservations.isEmpty) throw new CommandStatus(Status.reservationConflict);
-  if (unit.legacyHolder === nexus.portName) unit.legacyHolder = undefined;
+  if (unit.legacyHolder === nexus.id) unit.legacyHolder = undefined;
   return undefined;
 }
 
