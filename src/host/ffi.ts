@@ -131,6 +131,8 @@ function callInPool<Arguments extends unknown[]>(
 }
 
 const AF_UNIX = 1;
+const AF_INET = 2;
+const AF_INET6 = 10;
 const AF_NETLINK = 16;
 const SOCK_STREAM = 1;
 const SOCK_RAW = 3;
@@ -271,6 +273,48 @@ export async function ioctl(fd: number, request: number, argument: number): Prom
 export async function ioctlBuffer(fd: number, request: number, argument: Buffer): Promise<number> {
   const calls = await libc();
   return callInPool(calls, `ioctl 0x${request.toString(16)}`, calls.ioctlBuffer, fd, request, argument);
+}
+
+const SOL_SOCKET = 1;
+const SO_BINDTODEVICE = 25;
+
+/** IFNAMSIZ without its NUL: the kernel cuts longer names, and might find another interface by what is left. */
+const MAX_INTERFACE_NAME_BYTES = 15;
+
+/**
+ * A TCP socket, not connected, that sends and receives through one interface whatever the routes say (SO_BINDTODEVICE,
+ * socket(7)). The caller owns it and closes it with `closeFd`. HOST_ENODEV when there is no such interface; HOST_EPERM when
+ * it is not allowed; HOST_EAFNOSUPPORT when the system has no IPv6.
+ */
+export async function openBoundSocket(family: "ipv4" | "ipv6", interfaceName: string): Promise<number> {
+  const name = Buffer.from(`${interfaceName}\0`);
+  // An empty name would unbind.
+  if (name.length < 2 || name.length > MAX_INTERFACE_NAME_BYTES + 1 || interfaceName.includes("\0")) {
+    throw bindingError(interfaceName, "ENODEV");
+  }
+  const calls = await libc();
+  const domain = family === "ipv4" ? AF_INET : AF_INET6;
+  const fd = callNow(calls, "socket", calls.socket, domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  try {
+    callNow(calls, "setsockopt", calls.setsockopt, fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error instanceof HostError ? bindingError(interfaceName, String(error.details["errno"])) : error;
+  }
+}
+
+const bindingReasons: Readonly<Record<string, string>> = {
+  ENODEV: "this machine has no such network interface",
+  EPERM: "this process may not; before Linux 5.7 that needs the capability NET_RAW",
+};
+
+function bindingError(interfaceName: string, errno: string): HostError {
+  const reason = bindingReasons[errno] ?? "the system refuses it";
+  return new HostError(`HOST_${errno}`, `binding a socket to ${interfaceName} failed: ${reason}`, {
+    retry: errno === "EPERM" ? "never" : "other-path",
+    details: { errno, interfaceName },
+  });
 }
 
 const MNT_DETACH = 2;

@@ -9,9 +9,15 @@ export type { LinkBehaviour, LinkDirection } from "./memory-link.js";
 export { MemoryLink } from "./memory-link.js";
 
 export interface MemoryNetworkOptions {
-  /** How new links behave, by the endpoint dialled; asked once for each connection. Default: at once and whole. */
-  readonly behaviour?: (endpoint: Endpoint) => LinkBehaviour;
+  /**
+   * How new links behave, by the endpoint dialled and where the dialer comes from; asked once for each connection.
+   * Default: at once and whole.
+   */
+  readonly behaviour?: (endpoint: Endpoint, from: DialOptions) => LinkBehaviour;
 }
+
+/** Where a connection comes from: an address or an interface. */
+export type DialSource = Pick<DialOptions, "localAddress" | "localInterface">;
 
 type OnConnection = (stream: ByteStream) => void;
 
@@ -39,10 +45,14 @@ export class MemoryNetwork implements Dialer, Listener {
     return [...this.#links];
   }
 
-  /** Makes an endpoint swallow connection attempts (they run into their timeout), or ends that. */
-  setBlackHole(endpoint: Endpoint, isBlackHole: boolean): void {
-    if (isBlackHole) this.#blackHoles.add(formatEndpoint(endpoint));
-    else this.#blackHoles.delete(formatEndpoint(endpoint));
+  /**
+   * Makes an endpoint swallow connection attempts (they run into their timeout), or ends that: all attempts, or those from
+   * `source` alone. The two are set apart from each other.
+   */
+  setBlackHole(endpoint: Endpoint, isBlackHole: boolean, source?: DialSource): void {
+    const way = wayTo(formatEndpoint(endpoint), source);
+    if (isBlackHole) this.#blackHoles.add(way);
+    else this.#blackHoles.delete(way);
   }
 
   dial(endpoint: Endpoint, options: DialOptions): Promise<ByteStream> {
@@ -76,11 +86,11 @@ export class MemoryNetwork implements Dialer, Listener {
       options.signal?.addEventListener("abort", onAbort, { once: true });
       if (options.signal?.aborted === true) onAbort();
       clock.defer(() => {
-        if (isSettled || this.#blackHoles.has(name)) return;
+        if (isSettled || this.#isBlackHole(name, options)) return;
         const onConnection = this.#listeners.get(name);
         settle(() => {
           if (onConnection === undefined) reject(refused(name));
-          else resolve(this.#connect(endpoint, name, options.localAddress, onConnection));
+          else resolve(this.#connect(endpoint, name, options, onConnection));
         });
       });
     });
@@ -104,9 +114,19 @@ export class MemoryNetwork implements Dialer, Listener {
     });
   }
 
-  #connect(endpoint: Endpoint, name: string, localAddress: string | undefined, onConnection: OnConnection): ByteStream {
-    const dialer = `${localAddress ?? "dialer"}:${this.#port()}`;
-    const link: MemoryLink = new MemoryLink({ dialer, listener: name }, this.#options.behaviour?.(endpoint) ?? {}, {
+  #isBlackHole(name: string, { localAddress, localInterface }: DialSource): boolean {
+    const isBlackHole = (source?: DialSource): boolean => this.#blackHoles.has(wayTo(name, source));
+    return (
+      isBlackHole() ||
+      (localAddress !== undefined && isBlackHole({ localAddress })) ||
+      (localInterface !== undefined && isBlackHole({ localInterface }))
+    );
+  }
+
+  #connect(endpoint: Endpoint, name: string, options: DialOptions, onConnection: OnConnection): ByteStream {
+    const dialer = `${options.localAddress ?? options.localInterface ?? "dialer"}:${this.#port()}`;
+    const behaviour = this.#options.behaviour?.(endpoint, options) ?? {};
+    const link: MemoryLink = new MemoryLink({ dialer, listener: name }, behaviour, {
       ...this.#dependencies,
       onOver: () => this.#links.delete(link),
     });
@@ -120,6 +140,10 @@ export class MemoryNetwork implements Dialer, Listener {
     this.#nextPort = port === 65_535 ? FIRST_EPHEMERAL_PORT : port + 1;
     return port;
   }
+}
+
+function wayTo(name: string, source: DialSource = {}): string {
+  return JSON.stringify([name, source.localAddress, source.localInterface]);
 }
 
 function refused(name: string): TransportError {

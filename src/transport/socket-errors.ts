@@ -1,6 +1,7 @@
 import type { RetryAdvice } from "../base/errors.js";
 import { errorCode, errorMessage } from "../base/errors.js";
 import { formatPortal } from "../base/portal.js";
+import { HostError } from "../host/errors.js";
 import type { Endpoint } from "./transport.js";
 import { TransportError } from "./transport.js";
 
@@ -29,6 +30,12 @@ const meanings: Readonly<Record<string, Meaning>> = {
   EHOSTUNREACH: unreachable,
   ENETUNREACH: unreachable,
   ENETDOWN: unreachable,
+  EAFNOSUPPORT: {
+    code: "TRANSPORT_UNREACHABLE",
+    reason: "the system does not have this version of IP",
+    retry: "other-path",
+  },
+  ENODEV: { code: "TRANSPORT_NO_INTERFACE", reason: "there is no such network interface", retry: "other-path" },
   EHOSTDOWN: unreachable,
   ECONNRESET: broken,
   ECONNABORTED: broken,
@@ -55,10 +62,11 @@ export function formatEndpoint(endpoint: Endpoint): string {
 /** A system error as a TransportError: stable code, the reason in words, and whether another path may do better. */
 export function toTransportError(error: unknown, action: string): TransportError {
   if (error instanceof TransportError) return error;
-  const systemCode = firstSystemCode(error);
+  const systemCode = error instanceof HostError ? errnoOf(error) : firstSystemCode(error);
   const meaning = systemCode === undefined ? undefined : meanings[systemCode];
   const code = meaning?.code ?? "TRANSPORT_FAILED";
-  const reason = meaning?.reason ?? errorMessage(error);
+  // A HostError says what was wrong with which thing already.
+  const reason = error instanceof HostError ? error.message : (meaning?.reason ?? errorMessage(error));
   return new TransportError(
     "transport",
     code,
@@ -69,6 +77,11 @@ export function toTransportError(error: unknown, action: string): TransportError
       cause: error,
     },
   );
+}
+
+function errnoOf(error: HostError): string | undefined {
+  const { errno } = error.details;
+  return typeof errno === "string" ? errno : undefined;
 }
 
 /** Trying all addresses of a name ends in one error that holds the others. */

@@ -8,6 +8,8 @@ import type { ByteStream, StreamHandlers, TransportError } from "./transport.js"
 export interface SocketStreamOptions {
   readonly localAddress: string;
   readonly remoteAddress: string;
+  /** TCP, which can be reset; false for unix sockets, whose bytes are at the peer once they are written. */
+  readonly isTcp: boolean;
 }
 
 /**
@@ -18,20 +20,24 @@ export class SocketStream implements ByteStream {
   readonly localAddress: string;
   readonly remoteAddress: string;
   readonly #socket: Socket;
+  readonly #isTcp: boolean;
   readonly #clock: Clock;
   #handlers: StreamHandlers | undefined;
   #error: TransportError | undefined;
   #isClosed = false;
   #isEnding = false;
+  #isCut = false;
   #linger: Timer | undefined;
 
   constructor(socket: Socket, options: SocketStreamOptions, dependencies: { readonly clock: Clock }) {
     this.#socket = socket;
+    this.#isTcp = options.isTcp;
     this.#clock = dependencies.clock;
     this.localAddress = options.localAddress;
     this.remoteAddress = options.remoteAddress;
     socket.on("error", (error) => {
-      this.#error ??= toTransportError(error, `the connection with ${this.remoteAddress}`);
+      // What follows on a close of ours is no news.
+      if (!this.#isCut) this.#error ??= toTransportError(error, `the connection with ${this.remoteAddress}`);
     });
     socket.on("close", () => {
       this.#close();
@@ -92,20 +98,44 @@ export class SocketStream implements ByteStream {
 
   /**
    * Half-closes and reads on until the peer closes too: closing with unread bytes would reset the connection, and the
-   * peer might lose what was sent last. A peer that does not close is given SOCKET_LINGER_MS.
+   * peer might lose what was sent last. A peer that does not close, or does not take what is queued, is given
+   * SOCKET_LINGER_MS.
    */
   end(): void {
     if (this.#isEnding || this.#isClosed) return;
     this.#isEnding = true;
     this.#socket.end();
     this.#socket.resume();
-    this.#linger = this.#clock.setTimer(SOCKET_LINGER_MS, () => this.#socket.destroy());
+    this.#linger = this.#clock.setTimer(SOCKET_LINGER_MS, () => this.#cut());
   }
 
   destroy(error?: TransportError): void {
     this.#isEnding = true;
     this.#error ??= error;
-    this.#socket.destroy();
+    this.#cut();
+  }
+
+  /**
+   * Closing alone leaves the system sending what it holds, for minutes when the link was down: a write that was repeated
+   * over another path could land after later ones. A reset throws it away (RFC 9293 §3.10.5). Packets that have left
+   * TCP are out of reach: those under way, and those that wait, for seconds at most, until ARP has found the next hop.
+   */
+  #cut(): void {
+    const socket = this.#socket;
+    if (this.#isCut) return;
+    this.#isCut = true;
+    if (!this.#isTcp || socket.destroyed) {
+      socket.destroy();
+      return;
+    }
+    // While the system is told of the end of our side, libuv refuses to reset (EINVAL) and the descriptor would be lost.
+    // Nothing is left to be written by then, so that ends in this turn of the event loop.
+    const isShuttingDown = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
+    if (!isShuttingDown) socket.resetAndDestroy();
+    else
+      socket.once("finish", () => {
+        if (!socket.destroyed) socket.resetAndDestroy();
+      });
   }
 
   #close(): void {

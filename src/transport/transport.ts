@@ -36,15 +36,20 @@ export interface ByteStream {
   resume(): void;
   /** Sends what is queued, then closes. */
   end(): void;
-  /** Closes now; queued bytes are lost. `onClose` follows. */
+  /**
+   * Closes now. What the system has not sent yet is lost, and never sent later: a request that was repeated elsewhere is
+   * not to arrive after all. Packets under way may. TCP peers see a reset. `onClose` follows, with `error` if one is given.
+   */
   destroy(error?: TransportError): void;
 }
 
 export interface DialOptions {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
-  /** Source address, for paths bound to one interface. */
+  /** Source address: one of this machine's, of the family of the endpoint. */
   readonly localAddress?: string;
+  /** Leave through this interface whatever the routes say. For TCP only. */
+  readonly localInterface?: string;
 }
 
 export interface Dialer {

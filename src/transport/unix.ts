@@ -38,7 +38,8 @@ export class UnixDialer implements Dialer {
     const reader = this.#readBuffer.createReader();
     const socket = connect({ path, onread: reader.onread, ...{ writableHighWaterMark: WRITE_HIGH_WATER_BYTES } });
     await whenConnected(socket, endpoint, options, this.#clock);
-    const stream = new SocketStream(socket, { localAddress: "", remoteAddress: path }, { clock: this.#clock });
+    const addresses = { localAddress: "", remoteAddress: path, isTcp: false };
+    const stream = new SocketStream(socket, addresses, { clock: this.#clock });
     reader.attach(stream);
     return stream;
   }
@@ -71,7 +72,7 @@ export class UnixListener implements Listener {
     const server = createServer({ pauseOnConnect: true, highWaterMark: WRITE_HIGH_WATER_BYTES });
     server.on("connection", (socket) => {
       const reader = this.#readBuffer.createReader();
-      const addresses = { localAddress: path, remoteAddress: "" };
+      const addresses = { localAddress: path, remoteAddress: "", isTcp: false };
       const stream = new SocketStream(readInto(socket, reader.onread), addresses, { clock: this.#clock });
       reader.attach(stream);
       onConnection(stream);
@@ -134,7 +135,7 @@ export function wrapFd(fd: number, dependencies: UnixDependencies): ByteStream {
   const socket = new Socket(options);
   socket.pause();
   const name = `fd ${fd}`;
-  const stream = new SocketStream(socket, { localAddress: name, remoteAddress: name }, dependencies);
+  const stream = new SocketStream(socket, { localAddress: name, remoteAddress: name, isTcp: false }, dependencies);
   reader.attach(stream);
   return stream;
 }

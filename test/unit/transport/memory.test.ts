@@ -159,4 +159,41 @@ describe("MemoryNetwork", () => {
     timers[0]?.();
     await expect(attempt).rejects.toMatchObject({ code: "TRANSPORT_TIMEOUT", name: "TimeoutError" });
   });
+
+  it("tells the listener and the behaviour where a connection comes from", async () => {
+    const seen: unknown[] = [];
+    const network = new MemoryNetwork(
+      {
+        behaviour: (to, { localAddress, localInterface }) => {
+          seen.push([to, localAddress, localInterface]);
+          return {};
+        },
+      },
+      { clock: new SystemClock(), random: new SeededRandom(1) },
+    );
+    const accepted: string[] = [];
+    await network.listen(endpoint, ({ remoteAddress }) => accepted.push(remoteAddress));
+    await network.dial(endpoint, { timeoutMs: 1_000, localInterface: "eth1", localAddress: "10.0.1.5" });
+    await network.dial(endpoint, { timeoutMs: 1_000, localInterface: "eth2" });
+    expect(seen).toEqual([
+      [endpoint, "10.0.1.5", "eth1"],
+      [endpoint, undefined, "eth2"],
+    ]);
+    expect(accepted).toEqual([expect.stringMatching(/^10\.0\.1\.5:\d+$/), expect.stringMatching(/^eth2:\d+$/)]);
+  });
+
+  it.each([{ localAddress: "10.0.1.5" }, { localInterface: "eth1" }])(
+    "swallows attempts from %p alone",
+    async (source) => {
+      const network = new MemoryNetwork({}, { clock: new SystemClock(), random: new SeededRandom(1) });
+      await network.listen(endpoint, () => undefined);
+      network.setBlackHole(endpoint, true, source);
+      const lost = network.dial(endpoint, { timeoutMs: 20, ...source });
+      await expect(lost).rejects.toMatchObject({ code: "TRANSPORT_TIMEOUT" });
+      const other = { localAddress: "10.0.2.5", localInterface: "eth2" };
+      await expect(network.dial(endpoint, { timeoutMs: 1_000, ...other })).resolves.toBeDefined();
+      network.setBlackHole(endpoint, false, source);
+      await expect(network.dial(endpoint, { timeoutMs: 1_000, ...source })).resolves.toBeDefined();
+    },
+  );
 });
