@@ -5,6 +5,7 @@ import { connectionsCommand } from "./cli/commands/connections.js";
 import { discoverCommand } from "./cli/commands/discover.js";
 import { lunsCommand } from "./cli/commands/luns.js";
 import { nbdServeCommand } from "./cli/commands/nbd-serve.js";
+import { pathsCommand } from "./cli/commands/paths.js";
 import { selftestCommand } from "./cli/commands/selftest.js";
 import { sessionsCommand, volumesCommand } from "./cli/commands/sessions.js";
 import { readVersion } from "./cli/package-version.js";
@@ -22,6 +23,7 @@ const program = buildProgram("hawserctl", {
     volumesCommand,
     sessionsCommand,
     connectionsCommand,
+    pathsCommand,
     benchCommand,
     selftestCommand,
   ].map((create) => create(runtime)),

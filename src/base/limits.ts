@@ -334,3 +334,60 @@ export const MAX_CONNECTIONS_PER_SESSION = 64;
 
 /** Time a unit with other paths may answer "busy" over one of them before a command goes over another. */
 export const MAX_PATH_BUSY_MS = 5_000;
+
+/** Paths of one volume: sources times portals; more is a mistake, and the record of a volume holds as many ISIDs. */
+export const MAX_PATHS_PER_VOLUME = 32;
+
+/** How often the interfaces of the node are looked at for paths that were not possible before. */
+export const PATH_PLAN_INTERVAL_MS = 10_000;
+
+/** Time for an array to let one of the paths take requests that were made: an access state may have to change. */
+export const PATHS_USABLE_TIMEOUT_MS = 60_000;
+
+/** Interfaces and addresses that the paths of a volume may begin at: with four portals each they are a multiple of the paths kept. */
+export const MAX_PATH_SOURCES_PER_VOLUME = 16;
+
+/** Longest name of a path: an interface, an address and a portal at their longest. */
+export const MAX_PATH_ID_CHARACTERS = 512;
+
+/** Times a path goes down within FLAP_WINDOW_MS before it is left alone: once or twice is a cable or a reboot. */
+export const FLAP_FALLS = 3;
+
+/** Time in which the falls of a path count as one run: a switch that restarts needs about as long. */
+export const FLAP_WINDOW_MS = 60_000;
+
+/** Time a path that comes and goes is left alone first: longer than it lasted up. */
+export const FLAP_DAMPING_MS = 10_000;
+
+/** Longest time a path that comes and goes is left alone: an operator who mended it need not wait longer. */
+export const MAX_FLAP_DAMPING_MS = 300_000;
+
+/** First pause before a path that failed a request is asked whether it is well: long enough for a burst to end. */
+export const SUSPECT_PROBE_MS = 100;
+
+/** Longest pause between two questions to a suspect path: soon enough after it was mended. */
+export const MAX_SUSPECT_PROBE_MS = 5_000;
+
+/** First pause before access states are read again while no path takes requests: most transitions are this quick. */
+export const ACCESS_STATE_POLL_MS = 250;
+
+/** Longest pause between two readings of access states while no path takes requests. */
+export const MAX_ACCESS_STATE_POLL_MS = 2_000;
+
+/** Least time between two attempts to set an access state: nodes that want different groups must not make it swing. */
+export const SET_PORT_GROUPS_INTERVAL_MS = 5_000;
+
+/** Age at which the throughput measured for a path says nothing any more, so that it is tried again. */
+export const MAX_THROUGHPUT_AGE_MS = 10_000;
+
+/** Room first given for a list of registrations or keys: a hundred keys, or a dozen registrations with their names. */
+export const RESERVATION_LIST_BYTES = 1_024;
+
+/** Most room that PERSISTENT RESERVE IN can give (its allocation length has two bytes): 8,000 keys, 800 registrations. */
+export const MAX_RESERVATION_LIST_BYTES = 65_535;
+
+/** Times reservations are looked at again because others changed them meanwhile: two nodes that fight settle in two. */
+export const MAX_RESERVATION_ROUNDS = 8;
+
+/** Time to give reservations back at a detach: a unit that does not answer must not hold it up, for others may preempt. */
+export const RESERVATION_LEAVE_TIMEOUT_MS = 10_000;

@@ -28,10 +28,11 @@ import type {
   WriteZeroesOptions,
 } from "./device.js";
 import { BlockError } from "./errors.js";
+import { asksForLook } from "./lun-attentions.js";
 import { LunCommander, type LunCommanderDependencies } from "./lun-commands.js";
-import { identityMismatch, isSameUnit, requireExpected } from "./lun-identity.js";
-import { type LunProfile, awaitReady, inspectLun } from "./lun-inspection.js";
-import { blockExtents, splitRange, unmapBatches } from "./lun-ranges.js";
+import { identityMismatch, isSameUnit, requireExpected, requireSameName } from "./lun-identity.js";
+import { type LunProfile, lookAtUnit } from "./lun-inspection.js";
+import { blockExtents, splitRange, unmapBatches, writePlainZeroes } from "./lun-ranges.js";
 
 export interface IscsiLunOptions {
   readonly lun: Lun;
@@ -47,6 +48,11 @@ export interface IscsiLunOptions {
    * `initiator` keeps the unit from being used; any other means that it could not be told.
    */
   readonly admit?: (commander: LunCommander) => Promise<void>;
+  /**
+   * What the unit is like over another path. With it a unit whose port lets nothing through now, but the question who it is,
+   * is opened all the same; it is looked at before anything is sent to it. Absent, or undefined: it is not.
+   */
+  readonly reference?: () => LunProfile | undefined;
   /** Access states have changed (SPC-5 §5.18): awaited before the command that heard of it is repeated. */
   readonly onAccessStatesChanged?: (commander: LunCommander) => Promise<void>;
 }
@@ -59,30 +65,6 @@ export interface IscsiLunDependencies extends LunCommanderDependencies {
 const FLUSH_TIMEOUT_MS = 180_000;
 const LBA_STATUS_DESCRIPTORS = 256;
 const MAX_LBA_10 = 0xffff_ffff;
-
-/** After these the unit may be another one: who it is must be asked before anything is repeated. */
-const identityAttentions: ReadonlySet<UnitAttentionKind> = new Set<UnitAttentionKind>([
-  "power-on-or-reset",
-  "luns-changed",
-  "inquiry-data-changed",
-  "identifier-changed",
-  "firmware-changed",
-  "medium-changed",
-]);
-
-/** After these somebody else may have the unit. */
-const reservationAttentions: ReadonlySet<UnitAttentionKind> = new Set<UnitAttentionKind>([
-  "reservations-preempted",
-  "reservations-released",
-  "registrations-preempted",
-]);
-
-/** After these its size or its cache may be another. */
-const parameterAttentions: ReadonlySet<UnitAttentionKind> = new Set<UnitAttentionKind>([
-  "capacity-changed",
-  "parameters-changed",
-  "mode-parameters-changed",
-]);
 
 /**
  * Opens one logical unit of a session as a block device: waits until it is ready, reads what it is, checks who it is.
@@ -114,6 +96,8 @@ export class IscsiLun implements BlockDevice {
   readonly #commander: LunCommander;
   readonly #stops: (() => void)[] = [];
   #profile: LunProfile | undefined;
+  /** Nothing but its name is known of the unit as it is now. */
+  #isHalfKnown = false;
   /** Why nothing may reach the unit now. */
   #refusal: BlockError | undefined;
   #isWriteSameRefused = false;
@@ -136,12 +120,19 @@ export class IscsiLun implements BlockDevice {
 
   /** Use openIscsiLun. */
   async open(): Promise<void> {
-    await awaitReady(this.#commander);
-    const profile = await inspectLun(this.#commander, this.#lun);
-    const { expectedId = "", expectedSizeBytes = 0 } = this.#options;
-    requireExpected(profile.info, { lun: this.#lun, expectedId, expectedSizeBytes });
-    await this.#options.admit?.(this.#commander);
-    this.#profile = profile;
+    const look = await lookAtUnit(this.#commander, this.#lun);
+    if (look.kind === "whole") {
+      const { expectedId = "", expectedSizeBytes = 0 } = this.#options;
+      requireExpected(look.profile.info, { lun: this.#lun, expectedId, expectedSizeBytes });
+      await this.#options.admit?.(this.#commander);
+      this.#profile = look.profile;
+    } else {
+      const reference = this.#options.reference?.();
+      if (reference === undefined) throw look.cause;
+      requireSameName(this.#lun, reference.info, look.identity);
+      this.#profile = reference;
+      this.#isHalfKnown = true;
+    }
     this.#stops.push(
       this.#session.addGuard({ lun: this.#lun, verify: () => this.#verify() }),
       this.#session.events.on((event) => this.#onSessionEvent(event)),
@@ -152,20 +143,25 @@ export class IscsiLun implements BlockDevice {
     return this.#known().info;
   }
 
+  /** How the unit is to be talked to, as far as it is known. */
+  get profile(): LunProfile {
+    return this.#known();
+  }
+
   /** For measurements and tests: the commands as they are. */
   get commander(): LunCommander {
     return this.#commander;
   }
 
   async read(offsetBytes: number, target: Buffer): Promise<void> {
-    if (this.#refusal !== undefined) throw this.#refusal;
+    if (this.#refusal !== undefined || this.#isHalfKnown) await this.#requireKnown();
     const blockBytes = this.info.logicalBlockBytes;
     const cdb = readCdb(offsetBytes / blockBytes, target.length / blockBytes);
     await this.#commander.run({ cdb, dataIn: target });
   }
 
   async write(offsetBytes: number, source: Buffer, options?: WriteOptions): Promise<void> {
-    if (this.#refusal !== undefined) throw this.#refusal;
+    if (this.#refusal !== undefined || this.#isHalfKnown) await this.#requireKnown();
     const { info, honoursFua } = this.#known();
     const range = toBlocks({ offsetBytes, lengthBytes: source.length }, info);
     const wantsFua = options?.fua === true;
@@ -198,7 +194,7 @@ export class IscsiLun implements BlockDevice {
     const mayUnmap = options?.mayUnmap === true && profile.canWriteSameUnmap && profile.info.unmapReadsZeroes;
     const blocks = toBlocks(range, profile.info);
     const isDone = !this.#isWriteSameRefused && (await this.#tryWriteSame(blocks, mayUnmap));
-    if (!isDone) await this.#writePlainZeroes(range, options);
+    if (!isDone) await writePlainZeroes(this, range, options);
     else if (options?.fua === true) await this.#synchronize(blocks);
   }
 
@@ -243,13 +239,27 @@ export class IscsiLun implements BlockDevice {
 
   /** A command of the device's user: not while the unit is refused. */
   async #run(command: Parameters<LunCommander["run"]>[0]): Promise<number> {
-    if (this.#refusal !== undefined) throw this.#refusal;
+    if (this.#refusal !== undefined || this.#isHalfKnown) await this.#requireKnown();
     return this.#commander.run(command);
+  }
+
+  /** Looks at what is not known yet; throws what keeps the unit from being used. */
+  async #requireKnown(): Promise<void> {
+    if (this.#refusal === undefined) {
+      const verdict = await this.#verifyOnce();
+      if (verdict.kind === "refused") throw verdict.reason;
+    }
+    if (this.#refusal !== undefined) throw this.#refusal;
+    if (this.#isHalfKnown) {
+      throw new BlockError("BLOCK_UNAVAILABLE", `LUN ${formatLun(this.#lun)} takes no commands through this port now`, {
+        retry: "other-path",
+      });
+    }
   }
 
   /** SYNCHRONIZE CACHE; nothing to do only where the unit says that it has no volatile cache. */
   async #synchronize(range: BlockRange): Promise<void> {
-    if (this.#refusal !== undefined) throw this.#refusal;
+    if (this.#refusal !== undefined || this.#isHalfKnown) await this.#requireKnown();
     if (!this.info.hasVolatileCache) return;
     const fits10 = range.lba + range.blocks <= MAX_LBA_10 && range.blocks <= 0xffff;
     const cdb = fits10 ? synchronizeCache10(range) : synchronizeCache16(range);
@@ -276,20 +286,10 @@ export class IscsiLun implements BlockDevice {
     }
   }
 
-  async #writePlainZeroes(range: ByteRange, options?: WriteOptions): Promise<void> {
-    const step = Math.min(range.lengthBytes, this.info.maxTransferBytes);
-    const zeroes = Buffer.alloc(step);
-    for (let done = 0; done < range.lengthBytes; done += step) {
-      const length = Math.min(step, range.lengthBytes - done);
-      await this.write(range.offsetBytes + done, zeroes.subarray(0, length), options);
-    }
-  }
-
   async #onUnitAttention(kind: UnitAttentionKind): Promise<void> {
     this.#logger.info("unit attention", { lun: formatLun(this.#lun), attention: kind });
     if (kind === "alua-state-changed") await this.#options.onAccessStatesChanged?.(this.#commander);
-    const isAboutReservations = this.#options.admit !== undefined && reservationAttentions.has(kind);
-    if (!identityAttentions.has(kind) && !parameterAttentions.has(kind) && !isAboutReservations) return;
+    if (!asksForLook(kind, this.#options.admit !== undefined)) return;
     const verdict = await this.#verifyOrReconnect();
     if (verdict?.kind === "refused") throw verdict.reason;
   }
@@ -320,10 +320,10 @@ export class IscsiLun implements BlockDevice {
 
   /** Looks whether the unit is still the one it was, and what it says of itself now. Rejects when it cannot tell. */
   async #verify(): Promise<GuardVerdict> {
-    await awaitReady(this.#commander);
     const before = this.#known().info;
-    const profile = await inspectLun(this.#commander, this.#lun);
-    const { info } = profile;
+    const look = await lookAtUnit(this.#commander, this.#lun);
+    if (look.kind === "limited" && this.#options.reference === undefined) throw look.cause;
+    const info = look.kind === "whole" ? look.profile.info : { ...before, identity: look.identity };
     if (!isSameUnit(before, info)) {
       const reason = identityMismatch(this.#lun, before.identity.id, info);
       const isNews = this.#refusal === undefined;
@@ -338,10 +338,12 @@ export class IscsiLun implements BlockDevice {
       }
       return { kind: "refused", reason };
     }
-    const refusal = await this.#askAdmission();
+    this.#isHalfKnown = look.kind === "limited";
+    // Who else may write is asked when something can be written.
+    const refusal = look.kind === "limited" ? undefined : await this.#askAdmission();
     if (refusal !== undefined) return { kind: "refused", reason: refusal };
     if (this.#refusal?.code !== "BLOCK_CLOSED") this.#refusal = undefined;
-    this.#adopt(profile);
+    if (look.kind === "whole") this.#adopt(look.profile);
     return { kind: "accepted" };
   }
 

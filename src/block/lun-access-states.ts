@@ -4,7 +4,7 @@ import {
   decodeTargetPortGroups,
   encodeSetTargetPortGroups,
 } from "../scsi/alua.js";
-import { inquiry, reportTargetPortGroups, setTargetPortGroups } from "../scsi/cdb.js";
+import { inquiry, reportTargetPortGroups, setTargetPortGroups, testUnitReady } from "../scsi/cdb.js";
 import { decodeDeviceIdentification } from "../scsi/designators.js";
 import { STANDARD_INQUIRY_BYTES, decodeInquiry } from "../scsi/inquiry.js";
 import { VpdPage } from "../scsi/vpd.js";
@@ -39,19 +39,27 @@ export async function readAccessStateFacts(commander: LunCommander): Promise<Acc
   return { portGroup: groups[0], canSetPortGroups: (data.targetPortGroupSupport & EXPLICIT) !== 0 };
 }
 
-/** REPORT TARGET PORT GROUPS; undefined where the unit does not know it. Rejects with BlockError. */
+/**
+ * REPORT TARGET PORT GROUPS; undefined where the unit does not know it. Rejects with BlockError. No probe: whatever unit
+ * attention it meets is acted upon.
+ */
 export async function readPortGroups(commander: LunCommander): Promise<TargetPortGroups | undefined> {
   return tolerate(async () => {
-    const first = await ask(commander, reportTargetPortGroups(PORT_GROUPS_BYTES), PORT_GROUPS_BYTES);
+    const first = await ask(commander, reportTargetPortGroups(PORT_GROUPS_BYTES), PORT_GROUPS_BYTES, false);
     const wantedBytes = first.length < 4 ? 0 : 4 + first.readUInt32BE(0);
     if (wantedBytes <= PORT_GROUPS_BYTES) return decodeTargetPortGroups(first);
     const allocation = Math.min(wantedBytes, MAX_PORT_GROUPS_BYTES);
-    return decodeTargetPortGroups(await ask(commander, reportTargetPortGroups(allocation), allocation));
+    return decodeTargetPortGroups(await ask(commander, reportTargetPortGroups(allocation), allocation, false));
   });
 }
 
 /** 65,536 groups would be more; no array has a hundredth of it. */
 const MAX_PORT_GROUPS_BYTES = 65_536;
+
+/** TEST UNIT READY, acting upon the unit attentions it meets. Rejects with BlockError when the unit takes no commands. */
+export async function checkReady(commander: LunCommander): Promise<void> {
+  await commander.run({ cdb: testUnitReady() });
+}
 
 /** SET TARGET PORT GROUPS. Rejects with BlockError. */
 export async function setPortGroups(commander: LunCommander, changes: readonly TargetPortGroupChange[]): Promise<void> {

@@ -200,7 +200,10 @@ export class LunCommander {
   #verdictError(pending: PendingCommand, verdict: Verdict): BlockError {
     const code = blockCodes[verdict.reason] ?? "BLOCK_IO";
     const retry = verdict.action === "fail" ? "never" : "other-path";
-    return this.#error(pending, code, verdict.name, { retry, details: { verdict: verdict.code } });
+    return this.#error(pending, code, verdict.name, {
+      retry,
+      details: { verdict: verdict.code, reason: verdict.reason },
+    });
   }
 
   #sessionError(pending: PendingCommand, error: SessionError): BlockError {
@@ -221,6 +224,18 @@ export class LunCommander {
   ): BlockError {
     return new BlockError(code, `${commandName(pending.cdb)} on LUN ${formatLun(this.#lun)}: ${reason}`, options);
   }
+}
+
+const accessStateReasons: ReadonlySet<unknown> = new Set<Verdict["reason"]>([
+  "alua-standby",
+  "alua-unavailable",
+  "alua-offline",
+  "alua-transitioning",
+]);
+
+/** Was the command refused because of the access state of the port it came through (SPC-5 §5.18)? */
+export function isAccessStateError(error: unknown): error is BlockError {
+  return error instanceof BlockError && accessStateReasons.has(error.details["reason"]);
 }
 
 /** The failure of one path that says nothing about the others. */

@@ -1,5 +1,5 @@
 import { type Lun, formatLun } from "../base/lun.js";
-import type { BlockDeviceInfo } from "./device.js";
+import type { BlockDeviceInfo, DeviceIdentity } from "./device.js";
 import { BlockError } from "./errors.js";
 
 export interface ExpectedUnit {
@@ -30,6 +30,15 @@ export function isSameUnit(before: BlockDeviceInfo, now: BlockDeviceInfo): boole
   const { vendor, product, serial } = before.identity;
   const isAlike = vendor === now.identity.vendor && product === now.identity.product && serial === now.identity.serial;
   return isAlike && now.sizeBytes >= before.sizeBytes;
+}
+
+/**
+ * The same for a unit of which nothing but the name can be read now: throws unless that is its own alone, and the one of
+ * `reference`.
+ */
+export function requireSameName(lun: Lun, reference: BlockDeviceInfo, identity: DeviceIdentity): void {
+  if (!isWeak(identity.id) && identity.id === reference.identity.id) return;
+  throw identityMismatch(lun, reference.identity.id, { ...reference, identity, sizeBytes: 0 });
 }
 
 /** Names the unit expected and the unit found. Another path may lead to the right one. */

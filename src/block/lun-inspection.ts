@@ -40,7 +40,7 @@ import {
 } from "../scsi/vpd.js";
 import type { BlockDeviceInfo, DeviceIdentity } from "./device.js";
 import { BlockError } from "./errors.js";
-import type { LunCommander } from "./lun-commands.js";
+import { isAccessStateError, type LunCommander } from "./lun-commands.js";
 
 /** How a unit is to be talked to; what `info` says is derived from it. */
 export interface LunProfile {
@@ -87,15 +87,39 @@ export async function inspectLun(commander: LunCommander, lun: Lun): Promise<Lun
   return buildProfile({ identity, capacity, limits, provisioning, mode, hasVolatileCache, canReportBlockStatus });
 }
 
-/** Who the unit is, and which VPD pages it has. */
+/** What can be learned of a unit at one moment. */
+export type UnitLook =
+  | { readonly kind: "whole"; readonly profile: LunProfile }
+  /** The access state of the port lets nothing through but the question who the unit is; `cause` is what it said. */
+  | { readonly kind: "limited"; readonly identity: DeviceIdentity; readonly cause: BlockError };
+
+/** Looks at a unit, as far as the access state of the port lets it be looked at. Rejects with BlockError, ScsiError. */
+export async function lookAtUnit(commander: LunCommander, lun: Lun): Promise<UnitLook> {
+  try {
+    await awaitReady(commander);
+    return { kind: "whole", profile: await inspectLun(commander, lun) };
+  } catch (error) {
+    if (!isAccessStateError(error)) throw error;
+    const { identity } = await readIdentity(commander, lun, true);
+    return { kind: "limited", identity, cause: error };
+  }
+}
+
+/** Peripheral qualifier of a unit that is there, but cannot be reached through this port now (SPC-5 §6.6.2). */
+const QUALIFIER_NOT_ACCESSIBLE = 1;
+
+/** Who the unit is, and which VPD pages it has. `mayBeInaccessible`: though no command but this may reach it now. */
 export async function readIdentity(
   commander: LunCommander,
   lun: Lun,
+  mayBeInaccessible = false,
 ): Promise<{ readonly identity: DeviceIdentity; readonly pages: ReadonlySet<number> }> {
   const data = decodeInquiry(
     await ask(commander, inquiry({ allocationLength: STANDARD_INQUIRY_BYTES }), STANDARD_INQUIRY_BYTES),
   );
-  if (data.peripheralQualifier !== 0 || data.deviceType !== DIRECT_ACCESS_BLOCK_DEVICE) {
+  const isThere =
+    data.peripheralQualifier === 0 || (mayBeInaccessible && data.peripheralQualifier === QUALIFIER_NOT_ACCESSIBLE);
+  if (!isThere || data.deviceType !== DIRECT_ACCESS_BLOCK_DEVICE) {
     throw new BlockError(
       "BLOCK_NOT_SUPPORTED",
       `LUN ${formatLun(lun)} is no disk: peripheral qualifier ${data.peripheralQualifier}, device type ` +
@@ -165,9 +189,14 @@ export async function readVpd(commander: LunCommander, vpdPage: number): Promise
 }
 
 /** A question that transfers at most `allocationLength` bytes; resolves with those that came. Rejects with BlockError. */
-export async function ask(commander: LunCommander, cdb: Buffer, allocationLength: number): Promise<Buffer> {
+export async function ask(
+  commander: LunCommander,
+  cdb: Buffer,
+  allocationLength: number,
+  isProbe = true,
+): Promise<Buffer> {
   const dataIn = Buffer.alloc(allocationLength);
-  const transferredBytes = await commander.run({ cdb, dataIn, allowUnderflow: true, isProbe: true });
+  const transferredBytes = await commander.run({ cdb, dataIn, allowUnderflow: true, isProbe });
   return dataIn.subarray(0, transferredBytes);
 }
 

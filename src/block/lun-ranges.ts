@@ -1,6 +1,6 @@
 import type { BlockRange } from "../scsi/cdb.js";
 import type { LbaStatus } from "../scsi/lba-status.js";
-import type { BlockDeviceInfo, BlockExtent, ByteRange } from "./device.js";
+import type { BlockDevice, BlockDeviceInfo, BlockExtent, ByteRange, WriteOptions } from "./device.js";
 import { BlockError } from "./errors.js";
 
 /** A range in pieces of at most `maxBlocks`. */
@@ -63,4 +63,18 @@ export function blockExtents(
   }
   if (extents.length > 0) return extents;
   throw new BlockError("BLOCK_IO", `GET LBA STATUS says nothing about offset ${range.offsetBytes}`);
+}
+
+/** Zeroes as ordinary writes, one after the other: for a device that has no shorter way. */
+export async function writePlainZeroes(
+  device: Pick<BlockDevice, "info" | "write">,
+  range: ByteRange,
+  options?: WriteOptions,
+): Promise<void> {
+  const step = Math.min(range.lengthBytes, device.info.maxTransferBytes);
+  const zeroes = Buffer.alloc(step);
+  for (let done = 0; done < range.lengthBytes; done += step) {
+    const length = Math.min(step, range.lengthBytes - done);
+    await device.write(range.offsetBytes + done, zeroes.subarray(0, length), options);
+  }
 }

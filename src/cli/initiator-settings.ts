@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { INITIATOR_SETTING_NAMES, type InitiatorSettings, parseInitiatorSettings } from "../initiator/settings.js";
+import { DEFAULT_PATH_POLICY, PATH_POLICIES } from "../multipath/path-policy.js";
 import { CONNECTION_POLICIES } from "../session/connection-policy.js";
 
 /** What the flags of addSettingOptions leave in a command's options. */
@@ -8,6 +9,9 @@ export interface SettingOptions {
   readonly maxConnections?: string;
   readonly policy?: string;
   readonly errorRecoveryLevel?: string;
+  readonly multipath?: string;
+  readonly pathPolicy?: string;
+  readonly pathInterfaces?: string;
   readonly set?: Readonly<Record<string, string>>;
 }
 
@@ -24,18 +28,35 @@ export function addSettingOptions(command: Command): Command {
     .addOption(
       new Option("--error-recovery-level <N>", "highest level to ask for (default: 0)").choices(["0", "1", "2"]),
     )
+    .addOption(
+      new Option(
+        "--multipath <MODE>",
+        "several sessions (mpio), or several connections in one (mcs) (default: off)",
+      ).choices(["off", "mcs", "mpio"]),
+    )
+    .addOption(
+      new Option(
+        "--path-policy <POLICY>",
+        `with mpio: how requests are spread over paths (default: ${DEFAULT_PATH_POLICY})`,
+      ).choices(PATH_POLICIES),
+    )
+    .option("--path-interfaces <LIST>", "with mpio: all, or interfaces and addresses that paths begin at, by commas")
     .option("--set <NAME=VALUE>", "any other setting of docs/storageclass.md, repeatable", collectSetting);
 }
 
 /** The settings that the flags name. Throws AppError INITIATOR_SETTING_INVALID. */
 export function settingsOf(options: SettingOptions): InitiatorSettings {
-  const { connections, maxConnections, policy, errorRecoveryLevel, set } = options;
+  const { connections, maxConnections, policy, errorRecoveryLevel, multipath, pathPolicy, pathInterfaces, set } =
+    options;
   return parseInitiatorSettings({
     ...set,
     ...(connections === undefined ? {} : { connections }),
     ...(maxConnections === undefined ? {} : { maxConnections }),
     ...(policy === undefined ? {} : { connectionPolicy: policy }),
     ...(errorRecoveryLevel === undefined ? {} : { errorRecoveryLevel }),
+    ...(multipath === undefined ? {} : { multipath }),
+    ...(pathPolicy === undefined ? {} : { pathPolicy }),
+    ...(pathInterfaces === undefined ? {} : { pathInterfaces }),
   });
 }
 

@@ -35,6 +35,13 @@ export function wholeNumber(minimum: number, maximum: number): (text: string) =>
   };
 }
 
+/** Six bytes in hexadecimal, not all zero. */
+export function reservationClusterArgument(text: string): string {
+  const digits = text.toLowerCase();
+  if (/^[0-9a-f]{12}$/.test(digits) && /[1-9a-f]/.test(digits)) return digits;
+  throw new InvalidArgumentError("write 12 hexadecimal digits, not all of them zero");
+}
+
 export const sizeArgument = argument(parseSize);
 export const portalArgument = argument(parsePortal);
 export const portalsArgument = collecting(parsePortal);

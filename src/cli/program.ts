@@ -11,8 +11,12 @@ export function buildProgram(
   const program = new Command(name).description(options.description).version(options.version).showHelpAfterError();
   for (const command of options.commands) program.addCommand(command);
   // Every level must throw instead of ending the process, so that exit codes are decided in one place.
-  for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError();
+  for (const command of [program, ...descendants(program)]) command.exitOverride().showHelpAfterError();
   return program;
+}
+
+function descendants(command: Command): readonly Command[] {
+  return command.commands.flatMap((child) => [child, ...descendants(child)]);
 }
 
 /** Parses and runs; the exit code is the return value. Errors are one line on standard error, with their code. */

@@ -15,7 +15,10 @@ export interface Runtime {
   readonly random: Random;
   readonly out: OutputPort;
   readonly err: OutputPort;
+  /** Of `err`, where progress is shown. */
   readonly isTerminal: boolean;
+  /** Of `out`. */
+  readonly isOutputTerminal: boolean;
   readonly hostName: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Folder of the package: `proto/` lies in it. */
@@ -45,6 +48,7 @@ export function createRuntime(packageDirectory: string): Runtime {
     out: { write: (text) => process.stdout.write(text) },
     err: { write: (text) => process.stderr.write(text) },
     isTerminal: process.stderr.isTTY,
+    isOutputTerminal: process.stdout.isTTY,
     hostName: hostname(),
     environment: process.env,
     packageDirectory,

@@ -1,5 +1,6 @@
 import type { PortalAddress } from "../base/access.js";
 import type { Logger } from "../base/logger.js";
+import { SystemNetworkInterfaces } from "../host/network-interfaces.js";
 import { connectVolume, type ConnectedVolume } from "../initiator/connect-volume.js";
 import { createIsid } from "../initiator/isid.js";
 import { TcpDialer } from "../transport/tcp.js";
@@ -21,7 +22,11 @@ export async function connectForCommand(
 ): Promise<ConnectedVolume> {
   const settings = settingsOf(options);
   const chap = await readChap(options);
-  const dependencies = { ...corePorts(runtime, logger), dialer: new TcpDialer(runtime) };
+  const dependencies = {
+    ...corePorts(runtime, logger),
+    dialer: new TcpDialer(runtime),
+    interfaces: new SystemNetworkInterfaces(),
+  };
   return withProgress(`Logging in to ${options.target}`, { ...runtime, output: runtime.err }, () =>
     connectVolume(
       {

@@ -1,5 +1,11 @@
 import { AppError } from "../base/errors.js";
-import type { AttachedVolume, NodeCondition, NodeConditionKind, VolumeCondition } from "../dataplane/api.js";
+import type {
+  AttachedVolume,
+  MissingPath,
+  NodeCondition,
+  NodeConditionKind,
+  VolumeCondition,
+} from "../dataplane/api.js";
 import type { EventReason } from "./events-catalogue.js";
 
 /** A reason and its words: an event without its object. */
@@ -28,6 +34,10 @@ const byCode: Readonly<Record<string, EventReason>> = {
   BLOCK_NOT_SUPPORTED: "VolumeTargetMissing",
   BLOCK_IDENTITY_MISMATCH: "VolumeIdentityMismatch",
   BLOCK_UNAVAILABLE: "VolumeUnreachable",
+  RESERVATION_LOST: "VolumeReservationLost",
+  RESERVATION_HELD: "VolumeReservationHeld",
+  RESERVATION_KEY_SHARED: "VolumeReservationHeld",
+  RESERVATION_UNSUPPORTED: "VolumeReservationHeld",
   VOLUME_SUPERSEDED: "VolumeSuperseded",
   VOLUME_DEVICE_LOST: "VolumeDeviceLost",
   VOLUME_FAILED: "VolumeFailed",
@@ -46,6 +56,17 @@ const byNodeCondition: Readonly<Record<NodeConditionKind, EventReason>> = {
   "record-damaged": "VolumeRecordDamaged",
   "orphan-in-use": "OrphanDeviceInUse",
 };
+
+/** What is behind these does not end with the outage: they are said instead of it. */
+const TELLING: ReadonlySet<EventReason> = new Set([
+  "VolumeLoginRefused",
+  "VolumeTargetMissing",
+  "VolumeReservationLost",
+  "VolumeReservationHeld",
+]);
+
+/** An event has room for about a thousand characters. */
+const MAX_PATHS_IN_NOTE = 4;
 
 /** Set in the details of an error whose code says too little: the reason of its event. */
 export const EVENT_REASON_DETAIL = "eventReason";
@@ -73,9 +94,8 @@ export function findingOfCondition(condition: VolumeCondition): Finding | undefi
   const target = targetName === "" || reason.includes(targetName) ? "" : ` (target ${targetName})`;
   if (state === "reconnecting") {
     const known = byCode[code];
-    const isTelling = known === "VolumeLoginRefused" || known === "VolumeTargetMissing";
     return {
-      reason: isTelling ? known : "VolumeUnreachable",
+      reason: known !== undefined && TELLING.has(known) ? known : "VolumeUnreachable",
       note: `volume ${volumeHandle} cannot be reached${target}, its I/O waits until it can: ${reason}`,
     };
   }
@@ -86,6 +106,32 @@ export function findingOfCondition(condition: VolumeCondition): Finding | undefi
     };
   }
   return undefined;
+}
+
+/** What is to be said of paths that are down, or undefined. */
+export function findingOfLostPaths({
+  volumeHandle,
+  pathsUp,
+  pathsTotal,
+  pathsMissing,
+}: VolumeCondition): Finding | undefined {
+  const lost = pathsMissing.filter(({ isRefused }) => !isRefused);
+  if (lost.length === 0) return undefined;
+  const outcome = pathsUp === 0 ? "its I/O waits" : "its I/O goes over the others";
+  return {
+    reason: "VolumePathLost",
+    note: `${pathsUp} of the ${pathsTotal} paths of volume ${volumeHandle} are up, ${outcome}; not up: ${namesOf(lost)}`,
+  };
+}
+
+/** What is to be said of paths that do not lead to the volume, or must not be used, or undefined. */
+export function findingOfRefusedPaths({ volumeHandle, pathsMissing }: VolumeCondition): Finding | undefined {
+  const refused = pathsMissing.filter(({ isRefused }) => isRefused);
+  if (refused.length === 0) return undefined;
+  return {
+    reason: "VolumePathRefused",
+    note: `nothing is sent to volume ${volumeHandle} over ${namesOf(refused)}`,
+  };
 }
 
 /** What is to be said of a LUN and its device that are not of one size, or undefined. */
@@ -133,6 +179,12 @@ export function findingsOfStaged({ volumeHandle, backend, deviceId, devicePath }
     });
   }
   return findings;
+}
+
+function namesOf(paths: readonly MissingPath[]): string {
+  const named = paths.slice(0, MAX_PATHS_IN_NOTE).map(({ id, reason }) => `${id} (${reason})`);
+  const others = paths.length - named.length;
+  return [...named, ...(others === 0 ? [] : [`and ${others} more`])].join(", ");
 }
 
 /** The event of something of the node itself. */

@@ -3,13 +3,21 @@ import { sleep, type Clock } from "../base/clock.js";
 import { errorCode, errorMessage } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
-import type { ConditionUpdate, DataplaneApi, VolumeCondition } from "../dataplane/api.js";
+import type { ConditionUpdate, DataplaneApi, MissingPath, VolumeCondition } from "../dataplane/api.js";
 import type { EventReporter } from "./events-reporter.js";
-import { findingOfCondition, findingOfGrowth, findingOfNode, findingOfSizes, type Finding } from "./events-rules.js";
+import {
+  findingOfCondition,
+  findingOfGrowth,
+  findingOfLostPaths,
+  findingOfNode,
+  findingOfRefusedPaths,
+  findingOfSizes,
+  type Finding,
+} from "./events-rules.js";
 import { Standing } from "./events-standing.js";
 
 export interface ConditionEventsOptions {
-  /** How long I/O must wait before it is said; default 15 s: a failover of an array takes less. */
+  /** How long I/O must wait, or a path of several be down, before it is said; default 15 s: a failover of an array takes less. */
   readonly pathHoldMs?: number;
   /** How long a LUN may be larger than its device; default 1 minute: an expansion takes less. */
   readonly sizeHoldMs?: number;
@@ -32,6 +40,10 @@ interface Watched {
   condition: VolumeCondition;
   readonly state: Standing;
   readonly size: Standing;
+  readonly lostPaths: Standing;
+  readonly refusedPaths: Standing;
+  /** Paths that were refused and have not been up since: while one is looked at again, it may be down for a moment. */
+  refused: ReadonlyMap<string, MissingPath>;
 }
 
 /** Follows how the volumes of this node stand, and reports what an operator must know. */
@@ -99,7 +111,7 @@ export class ConditionEvents {
     const { volumeHandle, state } = condition;
     const before = this.#volumes.get(volumeHandle);
     const tell = (finding: Finding): void => this.#deps.reporter.tellVolume(volumeHandle, finding);
-    const watched = before ?? { condition, state: this.#standing(tell), size: this.#standing(tell) };
+    const watched = before ?? this.#watched(condition, tell);
     const growth = findingOfGrowth(before?.condition, condition);
     watched.condition = condition;
     this.#volumes.set(volumeHandle, watched);
@@ -113,12 +125,45 @@ export class ConditionEvents {
     if (size === undefined) watched.size.end();
     else watched.size.stand(size, size.reason === "VolumeShrunk" ? 0 : this.#options.sizeHoldMs);
     if (growth !== undefined) tell(growth);
+    this.#paths(watched, tell);
+  }
+
+  /** Paths come and go: only those that stay away are told, and that all are back once. */
+  #paths(watched: Watched, tell: (finding: Finding) => void): void {
+    const { lostPaths, refusedPaths } = watched;
+    const pathsMissing = watched.condition.pathsMissing.map((path) =>
+      path.isRefused ? path : (watched.refused.get(path.id) ?? path),
+    );
+    watched.refused = new Map(pathsMissing.filter(({ isRefused }) => isRefused).map((path) => [path.id, path]));
+    const condition = { ...watched.condition, pathsMissing };
+    const lost = findingOfLostPaths(condition);
+    const refused = findingOfRefusedPaths(condition);
+    if (lost === undefined && refused === undefined) {
+      const wasTold = [lostPaths.end(), refusedPaths.end()].includes(true);
+      if (!wasTold || condition.pathsTotal === 0) return;
+      const { volumeHandle, pathsTotal } = condition;
+      tell({ reason: "VolumePathsRestored", note: `all ${pathsTotal} paths of volume ${volumeHandle} are up` });
+      return;
+    }
+    // One of them that ends while the other stands is no restoration: what stands says how it is now.
+    if (lost === undefined) lostPaths.end();
+    else lostPaths.stand(lost, this.#options.pathHoldMs);
+    if (refused === undefined) refusedPaths.end();
+    else refusedPaths.stand(refused, 0);
+  }
+
+  #watched(condition: VolumeCondition, tell: (finding: Finding) => void): Watched {
+    const [state, size] = [this.#standing(tell), this.#standing(tell)];
+    const [lostPaths, refusedPaths] = [this.#standing(tell), this.#standing(tell)];
+    return { condition, state, size, lostPaths, refusedPaths, refused: new Map() };
   }
 
   #forget(volumeHandle: string): void {
     const watched = this.#volumes.get(volumeHandle);
     watched?.state.end();
     watched?.size.end();
+    watched?.lostPaths.end();
+    watched?.refusedPaths.end();
     this.#volumes.delete(volumeHandle);
   }
 

@@ -4,7 +4,7 @@ import { CsiError } from "./errors.js";
 import type { NodeDependencies } from "./node-dependencies.js";
 import { decodePublishContext, hasPublishContext, type PublishedAccess } from "./publish-context.js";
 import { chapFromSecrets } from "./stage-secrets.js";
-import { isReaderMode, rejectSecrets, type VolumeUse } from "./validate.js";
+import { isReaderMode, isSingleNodeMode, rejectSecrets, type VolumeUse } from "./validate.js";
 import { loginOptions } from "./volume-context.js";
 
 type TextMap = Readonly<Record<string, string>>;
@@ -45,6 +45,7 @@ export function attachRequestOf(
     lun: access.lun,
     expectedId: access.deviceId,
     isReadOnly: access.isReadOnly || isReaderMode(use.mode),
+    ...(isSingleNodeMode(use.mode) ? {} : { isShared: true }),
     headerDigest,
     dataDigest,
     ...(Object.keys(settings).length === 0 ? {} : { settings }),

@@ -1,6 +1,9 @@
 import type { ChapCredentials, DigestChoice, PortalAddress } from "../base/access.js";
+import type { ReservationStatus } from "../initiator/reservation-status.js";
 import type { VolumeConnectionStatus, VolumeSessionStatus } from "../initiator/session-status.js";
 import type { InitiatorSettings } from "../initiator/settings.js";
+import type { PathPolicy } from "../multipath/path-policy.js";
+import type { MultipathStatus, PathChange } from "../multipath/status.js";
 import type { ConnectionPolicy } from "../session/connection-policy.js";
 
 export type AttachBackend = "nbd" | "fuse";
@@ -14,6 +17,8 @@ export interface AttachRequest {
   /** The identity the device must show (`naa.…`); empty: learned at first attach, demanded afterwards. */
   readonly expectedId: string;
   readonly isReadOnly: boolean;
+  /** May other nodes write to it at the same time, who agree among themselves? Default no. */
+  readonly isShared?: boolean;
   readonly headerDigest: DigestChoice;
   readonly dataDigest: DigestChoice;
   readonly chap?: ChapCredentials;
@@ -61,12 +66,19 @@ export interface AddedConnection {
   readonly isStandby?: boolean;
 }
 
+/** What an operator wants of one path: in or out of service, or another weight or role. */
+export type AskedPathChange = { readonly action: "fail" | "restore" } | PathChange;
+
 export interface VolumeStatus {
   readonly volume: AttachedVolume | undefined;
   readonly volumeHandle: string;
   readonly state: VolumeState;
   readonly reason: string;
   readonly sessions: readonly VolumeSessionStatus[];
+  /** Of a volume with several paths. */
+  readonly multipath?: MultipathStatus;
+  /** Of a volume from which writers of other nodes are kept away. */
+  readonly reservation?: ReservationStatus;
 }
 
 export interface DataplaneEvent {
@@ -91,6 +103,21 @@ export interface VolumeCondition {
   readonly deviceBytes: number;
   /** Size of the LUN as the target said last; 0 while there is no device. */
   readonly lunBytes: number;
+  /** Paths that carry requests, or would if the policy chose them; 0 unless there are several, like the next. */
+  readonly pathsUp: number;
+  /** Those of the plan, without those that an operator took out of service. */
+  readonly pathsTotal: number;
+  /** The others of them. */
+  readonly pathsMissing: readonly MissingPath[];
+}
+
+/** A path that should carry requests and does not. */
+export interface MissingPath {
+  readonly id: string;
+  /** Why, for people: what is there may be bound to change. */
+  readonly reason: string;
+  /** What is behind it is not the volume, or must not be used. */
+  readonly isRefused: boolean;
 }
 
 export type NodeConditionKind =
@@ -145,6 +172,13 @@ export interface DataplaneApi {
   addConnection(volumeHandle: string, connection: AddedConnection): Promise<number>;
   /** Takes a connection out of service in order; never the last. */
   removeConnection(volumeHandle: string, cid: number): Promise<void>;
+  /**
+   * How the requests of an attached volume are spread over its paths: from the next request on, and kept until it is
+   * detached. Code VOLUME_NOT_MULTIPATH when it has one session alone, like changePath.
+   */
+  setPathPolicy(volumeHandle: string, policy: PathPolicy): Promise<void>;
+  /** Changes one path until the volume is detached or the dataplane restarted. Codes MULTIPATH_… of the paths. */
+  changePath(volumeHandle: string, pathId: string, change: AskedPathChange): Promise<void>;
   get(volumeHandle: string): Promise<VolumeStatus | undefined>;
   list(): Promise<readonly VolumeStatus[]>;
   /** Events from now on, until the signal aborts. */

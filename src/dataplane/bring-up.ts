@@ -1,12 +1,15 @@
 import type { Logger } from "../base/logger.js";
+import { Mutex } from "../base/mutex.js";
+import type { ReservationKey } from "../scsi/persistent-reserve.js";
 import { errorCode, errorMessage } from "../base/errors.js";
 import { BlockError } from "../block/errors.js";
 import { formatBackendId } from "./backend-id.js";
 import type { ChapVault } from "./chap-vault.js";
 import { cancellationOf, DataplaneError, throwIfAborted } from "./errors.js";
 import type { BoundDevice } from "../nbd/bind.js";
-import type { ConnectedVolume } from "../initiator/connect-volume.js";
-import { recallInitiatorSettings } from "../initiator/settings.js";
+import type { ConnectedVolume, ConnectVolumeRequest } from "../initiator/connect-volume.js";
+import { type InitiatorSettings, recallInitiatorSettings } from "../initiator/settings.js";
+import type { ReservationOptions } from "../initiator/volume-reservation.js";
 import type { BinderOptions, DeviceBinder, VolumeConnector } from "./ports.js";
 import { ReadOnlyDevice } from "./read-only-device.js";
 import type { VolumeRecord } from "./volume-record.js";
@@ -15,6 +18,8 @@ export interface BringUpOptions {
   readonly clusterId: string;
   readonly initiatorName: string;
   readonly backend: "auto" | "nbd" | "fuse";
+  /** Under which this node reserves units. */
+  readonly reservationKey: ReservationKey;
 }
 
 export interface BringUpDependencies {
@@ -24,6 +29,8 @@ export interface BringUpDependencies {
   readonly logger: Logger;
   /** Writes the record; what is done next rests on it. */
   readonly save: (record: VolumeRecord) => Promise<void>;
+  /** Changes the record of a volume that is brought up already. */
+  readonly amend: (change: Partial<VolumeRecord>) => Promise<void>;
 }
 
 /**
@@ -51,38 +58,72 @@ export async function bringUp(
   signal: AbortSignal,
 ): Promise<BroughtUp> {
   const undo: (() => Promise<void>)[] = [];
+  const draft = new RecordDraft(start, dependencies);
   try {
-    const connected = await connect(start, options, dependencies, signal);
-    undo.push(() => connected.close());
+    const connected = await connect(draft, mode, options, dependencies, signal);
+    undo.push(() => connected.close({ isGivenUp: mode === "attach" }));
     throwIfAborted(signal);
-    const record = await learnIdentity(start, connected, dependencies);
+    await learnIdentity(draft, connected);
     throwIfAborted(signal);
+    const { record } = draft;
     const device = record.isReadOnly ? new ReadOnlyDevice(connected.device) : connected.device;
     const bindOptions = bindOptionsOf(record, options);
 
     const existing = await takeOver(record, mode, device, bindOptions, dependencies);
     if (existing !== undefined) undo.push(() => existing.park());
     throwIfAborted(signal);
-    let current = record;
     let bound = existing;
     if (bound === undefined) {
-      if (mode === "rebind") {
-        // Another device than before: whoever remembers the last one must see that it is not the same.
-        current = { ...current, generation: current.generation + 1 };
-        await dependencies.save(current);
-      }
+      // Another device than before: whoever remembers the last one must see that it is not the same.
+      if (mode === "rebind") await draft.save({ generation: record.generation + 1 });
       const fresh = await dependencies.binder.bind(device, bindOptions);
       undo.push(() => fresh.release());
       bound = fresh;
     }
     throwIfAborted(signal);
-    if (current.phase !== "attached" || current.backend !== bound.backend) {
-      await dependencies.save({ ...current, phase: "attached", backend: bound.backend });
+    if (draft.record.phase !== "attached" || draft.record.backend !== bound.backend) {
+      await draft.save({ phase: "attached", backend: bound.backend });
     }
+    draft.finish();
     return { connected, bound, isTakenOver: existing !== undefined };
   } catch (error) {
     await unwind(undo, start.volumeHandle, dependencies.logger);
     throw signal.aborted ? cancellationOf(signal) : error;
+  }
+}
+
+/** The record while the volume is brought up: changed step by step, also by paths that join meanwhile, one at a time. */
+class RecordDraft {
+  #record: VolumeRecord;
+  readonly #dependencies: Pick<BringUpDependencies, "save" | "amend">;
+  readonly #turn = new Mutex();
+  #isFinished = false;
+
+  constructor(record: VolumeRecord, dependencies: Pick<BringUpDependencies, "save" | "amend">) {
+    this.#record = record;
+    this.#dependencies = dependencies;
+  }
+
+  /** As it is on stable storage. */
+  get record(): VolumeRecord {
+    return this.#record;
+  }
+
+  save(change: Partial<VolumeRecord>): Promise<void> {
+    return this.#turn.run(async () => {
+      if (this.#isFinished) {
+        await this.#dependencies.amend(change);
+        return;
+      }
+      const next = { ...this.#record, ...change };
+      await this.#dependencies.save(next);
+      this.#record = next;
+    });
+  }
+
+  /** From now on the record is the volume's, and changes to it take their turn there. */
+  finish(): void {
+    this.#isFinished = true;
   }
 }
 
@@ -99,13 +140,16 @@ export function bindOptionsOf(record: VolumeRecord, options: BringUpOptions): Bi
 }
 
 function connect(
-  record: VolumeRecord,
+  draft: RecordDraft,
+  mode: BringUpMode,
   options: BringUpOptions,
   { connector, vault }: BringUpDependencies,
   signal: AbortSignal,
 ): Promise<ConnectedVolume> {
-  const { volumeHandle, sealedChap, isids } = record;
-  const request = {
+  const { record } = draft;
+  const { volumeHandle, sealedChap, isids, sizeBytes, pathIds } = record;
+  const settings = record.settings === undefined ? undefined : recallInitiatorSettings(record.settings);
+  const request: ConnectVolumeRequest = {
     portals: record.portals,
     targetName: record.targetName,
     lun: record.lun,
@@ -114,33 +158,51 @@ function connect(
     isid: Buffer.from(isids[0] ?? "", "hex"),
     headerDigest: record.headerDigest,
     dataDigest: record.dataDigest,
-    ...(record.settings === undefined ? {} : { settings: recallInitiatorSettings(record.settings) }),
+    ...(settings === undefined ? {} : { settings }),
     ...(sealedChap === undefined ? {} : { chap: vault.open(volumeHandle, sealedChap) }),
+    ...(sizeBytes === undefined ? {} : { expectedSizeBytes: sizeBytes }),
+    // The devices of an earlier process send again what it had under way: none of that may still be carried out.
+    hasFormerSessions: mode !== "attach",
+    ...(pathIds === undefined ? {} : { formerPathIds: pathIds }),
+    rememberPaths: (ids) => draft.save({ pathIds: [...ids] }),
+    // Who only reads is kept away by nobody, and keeps nobody away.
+    ...(record.isReadOnly ? {} : { reservation: reservationOf(record, mode, settings, options) }),
   };
   return connector.connect(request, signal);
 }
 
-/** The record with the identity the device shows: learned at the first attach, demanded at every other. */
-async function learnIdentity(
+function reservationOf(
   record: VolumeRecord,
-  connected: ConnectedVolume,
-  { save }: BringUpDependencies,
-): Promise<VolumeRecord> {
-  const { id } = connected.device.info.identity;
+  mode: BringUpMode,
+  settings: InitiatorSettings | undefined,
+  { reservationKey, initiatorName }: BringUpOptions,
+): ReservationOptions {
+  return {
+    mode: settings?.fencing ?? "auto",
+    key: reservationKey,
+    initiatorName,
+    isShared: record.wasShared ?? false,
+    isTakeOver: mode !== "attach",
+  };
+}
+
+/** The identity the device shows: learned at the first attach, demanded at every other. */
+async function learnIdentity(draft: RecordDraft, connected: ConnectedVolume): Promise<void> {
+  const { record } = draft;
+  const { identity, sizeBytes } = connected.device.info;
   const expected = record.deviceId === "" ? record.requestedId : record.deviceId;
   // The connector checked this already, at every login; it is too important to rest on one place.
-  if (expected !== "" && id !== expected) {
+  if (expected !== "" && identity.id !== expected) {
     throw new BlockError(
       "BLOCK_IDENTITY_MISMATCH",
-      `LUN ${record.lun} of ${record.targetName} shows identity "${id}", but volume ${record.volumeHandle} is ` +
+      `LUN ${record.lun} of ${record.targetName} shows identity "${identity.id}", but volume ${record.volumeHandle} is ` +
         `"${expected}"; the LUN was mapped to another volume`,
-      { details: { volumeHandle: record.volumeHandle, expected, found: id } },
+      { details: { volumeHandle: record.volumeHandle, expected, found: identity.id } },
     );
   }
-  if (id === record.deviceId) return record;
-  const learned = { ...record, deviceId: id };
-  await save(learned);
-  return learned;
+  if (identity.id !== record.deviceId || sizeBytes !== record.sizeBytes) {
+    await draft.save({ deviceId: identity.id, sizeBytes });
+  }
 }
 
 async function takeOver(

@@ -53,6 +53,9 @@ export function checkSameParameters(record: VolumeRecord, request: AttachRequest
   if (record.targetName !== request.targetName) differing.push("target name");
   if (record.lun !== request.lun) differing.push("LUN");
   if (record.isReadOnly !== request.isReadOnly) differing.push("read-only");
+  const { wasShared } = record;
+  if (wasShared !== undefined && wasShared !== (request.isShared ?? false))
+    differing.push("access mode (one node, several)");
   if (record.headerDigest !== request.headerDigest) differing.push("header digest");
   if (record.dataDigest !== request.dataDigest) differing.push("data digest");
   const backend = record.backend ?? record.requestedBackend;

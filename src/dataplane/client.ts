@@ -4,9 +4,11 @@ import { sleep, type Clock } from "../base/clock.js";
 import { AppError, TimeoutError } from "../base/errors.js";
 import { MAX_CONTROL_MESSAGE_BYTES } from "../base/limits.js";
 import { SystemClock } from "../base/system-clock.js";
+import type { PathPolicy } from "../multipath/path-policy.js";
 import type { ConnectionPolicy } from "../session/connection-policy.js";
 import type {
   AddedConnection,
+  AskedPathChange,
   AttachedVolume,
   AttachRequest,
   ConditionUpdate,
@@ -25,6 +27,7 @@ import {
   statusesAnswer,
   volumeAnswer,
 } from "./control-messages.js";
+import { changePathToMessage } from "./control-path-messages.js";
 import { loadControlService, type ControlMethod, type ControlMethodDefinition } from "./control-proto.js";
 import { fromServiceError } from "./error-metadata.js";
 import { cancellationOf, DataplaneError, throwIfAborted } from "./errors.js";
@@ -108,6 +111,15 @@ export class DataplaneClient implements DataplaneApi {
 
   async removeConnection(volumeHandle: string, cid: number): Promise<void> {
     await this.#call("RemoveConnection", { volumeHandle, cid }, emptyMessage, this.#options.operationTimeoutMs);
+  }
+
+  async setPathPolicy(volumeHandle: string, policy: PathPolicy): Promise<void> {
+    await this.#call("SetPathPolicy", { volumeHandle, policy }, emptyMessage, this.#options.queryTimeoutMs);
+  }
+
+  async changePath(volumeHandle: string, pathId: string, change: AskedPathChange): Promise<void> {
+    const message = changePathToMessage(volumeHandle, pathId, change);
+    await this.#call("ChangePath", message, emptyMessage, this.#options.queryTimeoutMs);
   }
 
   get(volumeHandle: string): Promise<VolumeStatus | undefined> {

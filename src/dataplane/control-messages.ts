@@ -4,6 +4,13 @@ import { MAX_PORTALS_PER_VOLUME } from "../base/limits.js";
 import { Secret } from "../base/secret.js";
 import { formatInitiatorSettings, parseInitiatorSettings } from "../initiator/settings.js";
 import { CONNECTION_POLICIES } from "../session/connection-policy.js";
+import {
+  missingPathMessage,
+  missingPathToMessage,
+  multipathMessage,
+  multipathToMessage,
+  reservationMessage,
+} from "./control-path-messages.js";
 import type {
   AddedConnection,
   AttachedVolume,
@@ -36,6 +43,7 @@ const attachRequestMessage = z.object({
   lun: z.number(),
   expectedId: z.string(),
   readOnly: z.boolean(),
+  shared: z.boolean(),
   headerDigest: digest,
   dataDigest: digest,
   chap: chapMessage.nullish(),
@@ -89,6 +97,7 @@ const connectionMessage = z
   .transform(({ standby, ...rest }): ConnectionStatus => ({ ...rest, isStandby: standby }));
 
 const sessionMessage = z.object({
+  pathId: z.string(),
   portal: z.string(),
   targetName: z.string(),
   state: z.string(),
@@ -121,8 +130,15 @@ const volumeStatusMessage = z
     reason: z.string(),
     volume: attachedVolumeMessage.nullish(),
     sessions: z.array(sessionMessage),
+    multipath: multipathMessage.nullish(),
+    reservation: reservationMessage.nullish(),
   })
-  .transform(({ volume, ...rest }): VolumeStatus => ({ ...rest, volume: volume ?? undefined }));
+  .transform(({ volume, multipath, reservation, ...rest }): VolumeStatus => ({
+    ...rest,
+    volume: volume ?? undefined,
+    ...(multipath === null || multipath === undefined ? {} : { multipath }),
+    ...(reservation === null || reservation === undefined ? {} : { reservation }),
+  }));
 
 /** Requests as the server reads them. */
 export const handleMessage = z.object({ volumeHandle: z.string() });
@@ -171,6 +187,9 @@ export const conditionUpdateMessage = z
         backend: z.enum(["", "nbd", "fuse"]),
         deviceBytes: z.number(),
         lunBytes: z.number(),
+        pathsUp: z.number(),
+        pathsTotal: z.number(),
+        pathsMissing: z.array(missingPathMessage),
       }),
     ),
     gone: z.array(z.string()),
@@ -186,16 +205,21 @@ export const conditionUpdateMessage = z
     }),
   }));
 
-export function conditionUpdateToMessage({ isComplete, ...update }: ConditionUpdate): object {
-  return { ...update, complete: isComplete };
+export function conditionUpdateToMessage({ isComplete, volumes, ...update }: ConditionUpdate): object {
+  return {
+    ...update,
+    complete: isComplete,
+    volumes: volumes.map((volume) => ({ ...volume, pathsMissing: volume.pathsMissing.map(missingPathToMessage) })),
+  };
 }
 
 /** The request of a message. Throws INITIATOR_SETTING_INVALID. The bytes of secrets in the message are overwritten: the Secret is the only copy. */
 export const attachRequestFromMessage = attachRequestMessage.transform((message): AttachRequest => {
-  const { readOnly, chap, backend, settings, ...rest } = message;
+  const { readOnly, shared, chap, backend, settings, ...rest } = message;
   return {
     ...rest,
     isReadOnly: readOnly,
+    ...(shared ? { isShared: true } : {}),
     ...(Object.keys(settings).length === 0 ? {} : { settings: parseInitiatorSettings(settings) }),
     ...(chap === null || chap === undefined ? {} : { chap: chapFromMessage(chap) }),
     ...(backend === "" ? {} : { backend }),
@@ -203,9 +227,10 @@ export const attachRequestFromMessage = attachRequestMessage.transform((message)
 });
 
 export function attachRequestToMessage(request: AttachRequest): object {
-  const { isReadOnly, chap, backend, settings, ...rest } = request;
+  const { isReadOnly, isShared, chap, backend, settings, ...rest } = request;
   return {
     ...rest,
+    shared: isShared ?? false,
     settings: formatInitiatorSettings(settings ?? {}),
     readOnly: isReadOnly,
     backend: backend ?? "",
@@ -231,9 +256,10 @@ export function addConnectionToMessage(volumeHandle: string, connection: AddedCo
   return { volumeHandle, portal, weight, standby: isStandby };
 }
 
-export function volumeStatusToMessage({ volume, sessions, ...status }: VolumeStatus): object {
+export function volumeStatusToMessage({ volume, sessions, multipath, ...status }: VolumeStatus): object {
   return {
     ...status,
+    ...(multipath === undefined ? {} : { multipath: multipathToMessage(multipath) }),
     sessions: sessions.map(sessionToMessage),
     ...(volume === undefined ? {} : { volume: attachedVolumeToMessage(volume) }),
   };

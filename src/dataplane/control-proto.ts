@@ -9,6 +9,7 @@ const SERVICE_NAME = "hawser.dataplane.v1.Dataplane";
 const METHODS = [
   ...(["Attach", "Detach", "Resize", "MarkFormatted"] as const),
   ...(["SetConnectionPolicy", "AddConnection", "RemoveConnection"] as const),
+  ...(["SetPathPolicy", "ChangePath"] as const),
   ...(["GetVolume", "ListVolumes", "Watch", "WatchVolumes"] as const),
 ] as const;
 

@@ -4,7 +4,9 @@ import type { Clock } from "../base/clock.js";
 import { errorMessage } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
+import { clusterPart, nodePart, reservationKey } from "../base/reservation-key.js";
 import { makePrivateDirectory } from "../host/durable-file.js";
+import type { NetworkInterfaces } from "../host/network-interfaces.js";
 import { connectVolume } from "../initiator/connect-volume.js";
 import { createIsid } from "../initiator/isid.js";
 import { bindDevice, discardDevice, listBoundBackends, recoverDevice } from "../nbd/bind.js";
@@ -18,6 +20,8 @@ import { FileRecordStore } from "./record-store.js";
 import { DataplaneServer } from "./server.js";
 import { lockState } from "./state-lock.js";
 import { VolumeManager } from "./volume-manager.js";
+
+const DEFAULT_CLUSTER_ID = "hawser";
 
 /** A random id the kernel makes at every boot. */
 const BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id";
@@ -38,6 +42,10 @@ export interface DataplaneProcessOptions {
   readonly clusterId?: string;
   /** Default `auto`: nbd if the kernel has it, else fuse. */
   readonly backend?: "auto" | "nbd" | "fuse";
+  /** Six bytes in hexadecimal, the same on all nodes of the cluster; default: made of `clusterId`. */
+  readonly reservationCluster?: string;
+  /** 1 to 65535, another one on each node of the cluster; default: made of the node's key. */
+  readonly reservationNode?: number;
   readonly reconcileIntervalMs?: number;
   /** How long the kernel keeps I/O waiting for the next process; default 24 h. */
   readonly deadConnectionTimeoutMs?: number;
@@ -52,6 +60,7 @@ export interface DataplaneProcessDependencies {
   readonly clock: Clock;
   readonly random: Random;
   readonly dialer: Dialer;
+  readonly interfaces: NetworkInterfaces;
   readonly logger: Logger;
 }
 
@@ -94,10 +103,14 @@ async function startAlone(
 ): Promise<DataplaneProcess> {
   const { clock, random, logger } = dependencies;
   const { nodeId, initiatorName, keyPair } = await loadNodeIdentity(options, dependencies);
+  const clusterId = options.clusterId ?? DEFAULT_CLUSTER_ID;
   const manager = new VolumeManager(
     {
-      clusterId: options.clusterId ?? "hawser",
-      initiatorName,
+      ...{ clusterId, initiatorName },
+      reservationKey: reservationKey({
+        cluster: options.reservationCluster ?? clusterPart(clusterId),
+        node: options.reservationNode ?? nodePart(nodeId),
+      }),
       backend: options.backend ?? "auto",
       bootId: await readBootId(options.bootIdPath ?? BOOT_ID_PATH),
       ...(options.reconcileIntervalMs === undefined ? {} : { reconcileIntervalMs: options.reconcileIntervalMs }),

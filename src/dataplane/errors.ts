@@ -10,6 +10,8 @@ export type DataplaneErrorCode =
   | "VOLUME_SUPERSEDED"
   /** The LUN is smaller than the device made of it. */
   | "VOLUME_SHRUNK"
+  /** It has one session: there are no paths to look after. */
+  | "VOLUME_NOT_MULTIPATH"
   /** This node has as many volumes as it takes. */
   | "VOLUME_LIMIT"
   /** The kernel device of an attached volume is gone. */

@@ -53,6 +53,8 @@ export function freshRecord(
     deviceId: record?.deviceId ?? "",
     ...(Object.keys(settings).length === 0 ? {} : { settings }),
     ...(backend === undefined ? {} : { requestedBackend: backend }),
+    wasShared: request.isShared ?? false,
+    ...(record?.sizeBytes === undefined ? {} : { sizeBytes: record.sizeBytes }),
     isids: record?.isids ?? [newIsid(dependencies)],
     ...(chap === undefined ? {} : { sealedChap: vault.seal(volume.handle, chap) }),
     publicationId: request.publicationId,

@@ -30,6 +30,7 @@ import {
   setConnectionPolicyMessage,
   volumeStatusToMessage,
 } from "./control-messages.js";
+import { changePathMessage, setPathPolicyMessage } from "./control-path-messages.js";
 import { loadControlService, type ControlMethod } from "./control-proto.js";
 import { toServiceError } from "./error-metadata.js";
 import { DataplaneError } from "./errors.js";
@@ -139,6 +140,14 @@ export class DataplaneServer {
       })),
       RemoveConnection: this.#unary(removeConnectionMessage, async ({ volumeHandle, cid }) => {
         await api.removeConnection(volumeHandle, cid);
+        return {};
+      }),
+      SetPathPolicy: this.#unary(setPathPolicyMessage, async ({ volumeHandle, policy }) => {
+        await api.setPathPolicy(volumeHandle, policy);
+        return {};
+      }),
+      ChangePath: this.#unary(changePathMessage, async ({ volumeHandle, pathId, change }) => {
+        await api.changePath(volumeHandle, pathId, change);
         return {};
       }),
       GetVolume: this.#unary(handleMessage, async ({ volumeHandle }) => {

@@ -1,9 +1,11 @@
 import { setMaxListeners } from "node:events";
 import { createDeferred } from "../base/deferred.js";
 import { errorMessage } from "../base/errors.js";
+import type { PathPolicy } from "../multipath/path-policy.js";
 import type { ConnectionPolicy } from "../session/connection-policy.js";
 import type {
   AddedConnection,
+  AskedPathChange,
   AttachedVolume,
   AttachRequest,
   ConditionUpdate,
@@ -19,6 +21,7 @@ import { EventLog } from "./event-log.js";
 import { Reconciler } from "./reconciler.js";
 import type { RecordStore } from "./record-store.js";
 import { addConnection, removeConnection, setConnectionPolicy } from "./volume-connections.js";
+import { changePath, setPathPolicy } from "./volume-paths.js";
 import type { Volume } from "./volume.js";
 import {
   VolumeOperations,
@@ -151,6 +154,16 @@ export class VolumeManager implements DataplaneApi {
   async removeConnection(volumeHandle: string, cid: number): Promise<void> {
     const volume = await this.#find(volumeHandle);
     await this.#alone(volume, undefined, () => removeConnection(volume, cid));
+  }
+
+  async setPathPolicy(volumeHandle: string, policy: PathPolicy): Promise<void> {
+    const volume = await this.#find(volumeHandle);
+    await this.#alone(volume, undefined, () => setPathPolicy(volume, policy, this.#registry));
+  }
+
+  async changePath(volumeHandle: string, pathId: string, change: AskedPathChange): Promise<void> {
+    const volume = await this.#find(volumeHandle);
+    await this.#alone(volume, undefined, () => changePath(volume, pathId, change));
   }
 
   async get(volumeHandle: string): Promise<VolumeStatus | undefined> {

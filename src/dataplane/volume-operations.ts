@@ -2,8 +2,7 @@ import { sleep, type Clock } from "../base/clock.js";
 import { errorCode, errorMessage } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { Random } from "../base/random.js";
-import type { DeviceEvent } from "../block/device.js";
-import type { SessionEvent } from "../session/session-events.js";
+import type { CloseOptions } from "../initiator/connect-volume.js";
 import type { AttachedVolume, AttachRequest } from "./api.js";
 import { bindOptionsOf, bringUp, type BringUpMode, type BringUpOptions } from "./bring-up.js";
 import { checkSameParameters } from "./check-request.js";
@@ -14,7 +13,7 @@ import { freshRecord } from "./fresh-record.js";
 import type { DeviceBinder, VolumeConnector } from "./ports.js";
 import type { LiveVolume, Volume } from "./volume.js";
 import { attachedOf, busy, busyIfHeld, failedVolume, notAttached, superseded } from "./volume-answers.js";
-import { connectionNote } from "./volume-connections.js";
+import { listenTo } from "./volume-listening.js";
 import { detachedRecord, type VolumeRecord } from "./volume-record.js";
 import type { VolumeRegistry } from "./volume-registry.js";
 
@@ -96,7 +95,7 @@ export class VolumeOperations {
       await this.#save(volume, { ...record, phase: "attached" });
       throw busyIfHeld(error, volume.handle, live.bound.devicePath);
     }
-    await this.#drop(volume, live);
+    await this.#drop(volume, live, { isGivenUp: true });
     await this.#finishDetach(volume);
   }
 
@@ -119,6 +118,8 @@ export class VolumeOperations {
       volume.changed();
       this.#note(volume, "volume-resized", `the device has ${sizeBytes} bytes now`);
     }
+    const { record } = volume;
+    if (record !== undefined && record.sizeBytes !== sizeBytes) await this.#save(volume, { ...record, sizeBytes });
     return attachedOf(volume);
   }
 
@@ -197,17 +198,14 @@ export class VolumeOperations {
     if (!isResuming) volume.apply("attach-started");
     try {
       const save = (next: VolumeRecord): Promise<void> => this.#save(volume, next);
-      const dependencies = { ...this.#deps, save };
+      const amend = (change: Partial<VolumeRecord>): Promise<void> => this.#amend(volume, change);
+      const dependencies = { ...this.#deps, save, amend };
       const { connected, bound, isTakenOver } = await bringUp(record, mode, this.#options, dependencies, signal);
       const { device } = connected;
-      const stopDevice = device.onEvent((event) => this.#onDeviceEvent(volume, event));
-      const stopSession = connected.onEvent(({ source, event }) => {
-        if (source === "session") this.#onSessionEvent(volume, event);
+      const stopListening = listenTo(volume, connected, {
+        note: (kind, message) => this.#note(volume, kind, message),
+        logger: this.#deps.logger,
       });
-      const stopListening = (): void => {
-        stopDevice();
-        stopSession();
-      };
       volume.live = { connected, bound, sizeBytes: device.info.sizeBytes, stopListening };
       volume.apply(isResuming ? "connection-restored" : "attach-succeeded");
       const how = isTakenOver ? "taken over" : "made";
@@ -267,12 +265,12 @@ export class VolumeOperations {
   }
 
   /** Ends the sessions. A target that does not answer the logout keeps nothing from being detached. */
-  async #drop(volume: Volume, live: LiveVolume): Promise<void> {
+  async #drop(volume: Volume, live: LiveVolume, options: CloseOptions = {}): Promise<void> {
     volume.live = undefined;
     live.stopListening();
     volume.changed();
     try {
-      await live.connected.close();
+      await live.connected.close(options);
     } catch (error) {
       this.#complain(volume, "logging out failed", error);
     }
@@ -297,46 +295,6 @@ export class VolumeOperations {
     }
   }
 
-  #onDeviceEvent(volume: Volume, event: DeviceEvent): void {
-    switch (event.kind) {
-      case "unavailable":
-        // A refused unit is looked at again and again, each time over a new connection: its I/O does not wait meanwhile.
-        if (volume.state !== "failed") volume.apply("connection-lost", event.reason);
-        this.#note(volume, "connection-lost", event.reason);
-        break;
-      case "available":
-        volume.apply("connection-restored");
-        this.#note(volume, "connection-restored", "the target answers again");
-        break;
-      case "identity-changed": {
-        const reason = `the LUN shows identity "${event.found.id}" instead of "${event.expected.id}": its I/O is refused`;
-        volume.apply("failed", reason, "BLOCK_IDENTITY_MISMATCH");
-        this.#note(volume, "identity-changed", reason);
-        break;
-      }
-      case "info-changed":
-        volume.changed();
-        this.#note(volume, "device-changed", `the LUN has ${event.info.sizeBytes} bytes now`);
-        break;
-    }
-  }
-
-  /** While the target is looked for, the reason is why it was not found last: that is what an operator can mend. */
-  #onSessionEvent(volume: Volume, event: SessionEvent): void {
-    const note = connectionNote(event);
-    if (note !== undefined) this.#note(volume, note.kind, note.message);
-    if (event.kind === "closed" && event.reason !== undefined) {
-      // It has tried as often as its settings allow: nothing brings it back but a new attach.
-      const reason = `its session was given up: ${event.reason.message}`;
-      volume.apply("failed", reason, event.reason.code);
-      this.#note(volume, "session-given-up", reason);
-      return;
-    }
-    if (event.kind !== "reconnect-failed" && event.kind !== "path-refused") return;
-    const { reason } = event;
-    if (volume.state === "reconnecting") volume.apply("connection-lost", reason.message, reason.code);
-  }
-
   /** Renewed credentials count from the next login on, also of a session that is looking for its target right now. */
   async #renewChap(volume: Volume, record: VolumeRecord, request: AttachRequest): Promise<VolumeRecord> {
     const { vault } = this.#deps;
@@ -353,6 +311,14 @@ export class VolumeOperations {
   async #save(volume: Volume, record: VolumeRecord): Promise<void> {
     const { registry, clock } = this.#deps;
     await registry.save(volume, { ...record, bootId: this.#options.bootId, updatedAtMs: clock.wallTimeMs() });
+  }
+
+  /** A change that comes of its own accord, when it is its turn. */
+  #amend(volume: Volume, change: Partial<VolumeRecord>): Promise<void> {
+    return volume.mutex.run(async () => {
+      const { record } = volume;
+      if (record !== undefined && record.phase !== "detached") await this.#save(volume, { ...record, ...change });
+    });
   }
 
   #note(volume: Volume, kind: string, message: string): void {

@@ -1,6 +1,11 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { MAX_PORTALS_PER_VOLUME, MAX_VOLUME_HANDLE_BYTES } from "../base/limits.js";
+import {
+  MAX_PATH_ID_CHARACTERS,
+  MAX_PATHS_PER_VOLUME,
+  MAX_PORTALS_PER_VOLUME,
+  MAX_VOLUME_HANDLE_BYTES,
+} from "../base/limits.js";
 
 /**
  * What a node remembers of a volume, in one file: enough to go on after a crash between any two steps, and no secret
@@ -25,6 +30,10 @@ export const volumeRecordSchema = z.object({
   /** What the device showed at the first attach; empty until then. */
   deviceId: z.string().max(512),
   isReadOnly: z.boolean(),
+  /** May other nodes write to it meanwhile? Records of before do not say; then they may not. */
+  wasShared: z.boolean().optional(),
+  /** What the device had when it was seen last, in bytes; absent until then. */
+  sizeBytes: z.int().min(0).optional(),
   headerDigest: z.enum(["none", "crc32c", "prefer-crc32c"]),
   dataDigest: z.enum(["none", "crc32c", "prefer-crc32c"]),
   /** Settings of the initiator in their text form; records of before have none. */
@@ -37,6 +46,11 @@ export const volumeRecordSchema = z.object({
     .array(z.string().regex(/^[0-9a-f]{12}$/))
     .min(1)
     .max(32),
+  /** With several paths: those that have, or have had, a session since the attach (initiator/path-plan.ts). */
+  pathIds: z
+    .array(z.string().min(1).max(MAX_PATH_ID_CHARACTERS))
+    .max(4 * MAX_PATHS_PER_VOLUME)
+    .optional(),
   /** Sealed with the node's own key (base/sealed-chap.ts). */
   sealedChap: z.string().max(16_384).optional(),
   /** The grant of the last attach; empty when there was none. */
@@ -57,6 +71,7 @@ export type VolumeRecord = Readonly<z.infer<typeof volumeRecordSchema>>;
 export function detachedRecord(record: VolumeRecord): VolumeRecord {
   const kept: z.infer<typeof volumeRecordSchema> = { ...record, phase: "detached" };
   delete kept.sealedChap;
+  delete kept.pathIds;
   return kept;
 }
 

@@ -3,6 +3,7 @@ import type { AttachedVolume, VolumeCondition, VolumeStatus } from "./api.js";
 import type { ConnectedVolume } from "../initiator/connect-volume.js";
 import type { BoundDevice } from "../nbd/bind.js";
 import type { VolumeRecord } from "./volume-record.js";
+import { pathConditions } from "./volume-paths.js";
 import { nextVolumeState, type VolumeInput, type VolumeMachineState } from "./volume-state.js";
 
 /** What a volume holds while the kernel has it through this process. */
@@ -74,6 +75,7 @@ export class Volume {
       backend: this.live?.bound.backend ?? "",
       deviceBytes: this.live?.sizeBytes ?? 0,
       lunBytes: this.live?.connected.device.info.sizeBytes ?? 0,
+      ...pathConditions(this.live?.connected.paths),
     };
   }
 
@@ -98,12 +100,17 @@ export class Volume {
 
   status(): VolumeStatus | undefined {
     if (this.#state === "detached") return undefined;
+    const connected = this.live?.connected;
+    const multipath = connected?.paths?.status();
+    const reservation = connected?.reservation?.();
     return {
       volume: this.attached(),
       volumeHandle: this.handle,
       state: this.#state,
       reason: this.#reason,
-      sessions: this.live?.connected.sessions() ?? [],
+      sessions: connected?.sessions() ?? [],
+      ...(multipath === undefined ? {} : { multipath }),
+      ...(reservation === undefined ? {} : { reservation }),
     };
   }
 }

@@ -1,31 +1,29 @@
 import type { ChapCredentials, DigestChoice, PortalAddress } from "../base/access.js";
 import { sleep } from "../base/clock.js";
-import { AppError, CancelledError, errorCode, errorMessage } from "../base/errors.js";
+import { AppError, CancelledError, errorMessage } from "../base/errors.js";
 import { lunFromNumber } from "../base/lun.js";
 import { formatPortal } from "../base/portal.js";
 import type { BlockDevice, BlockDeviceInfo, DeviceEvent } from "../block/device.js";
 import { type IscsiLun, openIscsiLun } from "../block/iscsi-lun.js";
 import { splitFilter } from "../block/split.js";
 import { validateFilter } from "../block/validate.js";
+import type { NetworkInterfaces } from "../host/network-interfaces.js";
+import type { PathControl } from "../multipath/status.js";
 import type { ConnectionPolicy } from "../session/connection-policy.js";
 import type { SessionEvent } from "../session/session-events.js";
 import type { ConnectionPlan, SessionDependencies, SessionOptions, SessionTimers } from "../session/session-options.js";
 import { Session } from "../session/session.js";
 import { followAdvertisedPortals } from "./advertised-portals.js";
-import { planSession } from "./session-plan.js";
+import { connectPaths } from "./connect-paths.js";
+import { isNetworkNotReady, isTransport, NETWORK_READY_DELAY_MS } from "./network-ready.js";
+import type { ReservationStatus } from "./reservation-status.js";
 import { type VolumeSessionStatus, volumeSessionStatus } from "./session-status.js";
 import type { InitiatorSettings } from "./settings.js";
+import { guardedDevice, VolumeAdmission } from "./volume-admission.js";
+import type { ReservationOptions } from "./volume-reservation.js";
+import { volumeSessionOptions } from "./volume-session.js";
 
 export type { VolumeConnectionStatus, VolumeSessionStatus } from "./session-status.js";
-
-/** Between attempts while the network is not ready. */
-const NETWORK_READY_DELAY_MS = 1_000;
-
-const NETWORK_NOT_READY: ReadonlySet<string> = new Set([
-  "TRANSPORT_UNREACHABLE",
-  "TRANSPORT_ADDRESS_NOT_AVAILABLE",
-  "TRANSPORT_NAME_NOT_FOUND",
-]);
 
 export interface ConnectVolumeRequest {
   /** At least one; tried in this order, one that works is enough. */
@@ -49,16 +47,50 @@ export interface ConnectVolumeRequest {
   /** Take precedence over `settings`, like `maxTasks`. */
   readonly timers?: Partial<SessionTimers>;
   readonly maxTasks?: number;
+  /** What the unit had when it was seen last, for one whose name is not its own alone; absent or 0: any size will do. */
+  readonly expectedSizeBytes?: number;
+  /** Reserve the unit for this node. Absent: reservations are left alone. */
+  readonly reservation?: ReservationOptions;
+  /**
+   * An earlier process may have left sessions of this volume at the target: what they were asked for must be over before
+   * the volume is used. Default no.
+   */
+  readonly hasFormerSessions?: boolean;
+  /** Paths that the earlier process had (see rememberPaths). */
+  readonly formerPathIds?: readonly string[];
+  /** With several paths: told which there are, before anything is sent over one that is not among those told before. */
+  readonly rememberPaths?: (pathIds: readonly string[]) => Promise<void>;
+}
+
+export interface ConnectVolumeDependencies extends SessionDependencies {
+  /** Addresses of this node, for paths that are bound to interfaces. */
+  readonly interfaces?: NetworkInterfaces;
+}
+
+export interface CloseOptions {
+  /** The volume is given up by this node: its reservation goes. Default no: another process of this node goes on with it. */
+  readonly isGivenUp?: boolean;
 }
 
 export type VolumeEvent =
   | { readonly source: "session"; readonly event: SessionEvent }
-  | { readonly source: "device"; readonly event: DeviceEvent };
+  | { readonly source: "device"; readonly event: DeviceEvent }
+  | { readonly source: "reservation"; readonly event: ReservationEvent };
+
+/** Another node has taken the unit: nothing is written by this one any more, for good. */
+export interface ReservationEvent {
+  readonly kind: "lost";
+  readonly reason: AppError;
+}
 
 /** A LUN that is reached. */
 export interface ConnectedVolume {
   /** Checks ranges, splits large transfers, waits while there is no path. */
   readonly device: BlockDevice;
+  /** The ways to the unit; absent when there is one session alone. */
+  readonly paths?: PathControl;
+  /** How writers of other nodes are kept away; absent when nothing is done about them. */
+  readonly reservation?: () => ReservationStatus;
   sessions(): readonly VolumeSessionStatus[];
   onEvent(listener: (event: VolumeEvent) => void): () => void;
   /** Reads the capacity again; resolves with what the device says now. Rejects with BlockError. */
@@ -75,19 +107,21 @@ export interface ConnectedVolume {
   /** Takes a connection out of service in order. Rejects with SessionError for one that is not there, and for the last. */
   removeConnection(cid: number): Promise<void>;
   /** Lets outstanding operations settle while there is a path, then logs out. Does not fail. */
-  close(): Promise<void>;
+  close(options?: CloseOptions): Promise<void>;
 }
 
 /**
  * Logs in to a target and opens one of its units. Rejects with the most telling error of the portals: one that
  * answered and refused before one that could not be reached. CancelledError when `signal` aborts. Nothing stays open
  * then. Once connected, a lost path is looked for at all portals in turn, for ever unless settings or timers set a limit.
+ * With `multipath: mpio` there is a session for each path instead: see connectPaths.
  */
 export async function connectVolume(
   request: ConnectVolumeRequest,
-  dependencies: SessionDependencies,
+  dependencies: ConnectVolumeDependencies,
   signal?: AbortSignal,
 ): Promise<ConnectedVolume> {
+  if (request.settings?.multipath === "mpio") return connectPaths(request, dependencies, signal);
   const retries = request.settings?.networkReadyRetryCount ?? 0;
   for (let attempt = 0; ; attempt += 1) {
     try {
@@ -133,13 +167,22 @@ async function connectAt(
   dependencies: SessionDependencies,
   signal: AbortSignal | undefined,
 ): Promise<ConnectedVolume> {
-  const session = await Session.open(sessionOptions(request, portals), dependencies, signal);
+  const session = await Session.open(volumeSessionOptions(request, portals), dependencies, signal);
   const onAbort = (): void => session.close();
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    const { lun, expectedId } = request;
-    const unit = await openIscsiLun(session, { lun: lunFromNumber(lun), expectedId }, dependencies);
-    return connectedVolume(session, unit, request, dependencies);
+    const { lun, expectedId, expectedSizeBytes = 0, reservation } = request;
+    const admission = reservation === undefined ? undefined : new VolumeAdmission(reservation, dependencies);
+    const unit = await openIscsiLun(
+      session,
+      {
+        lun: lunFromNumber(lun),
+        ...{ expectedId, expectedSizeBytes },
+        ...(admission === undefined ? {} : { admit: (commander) => admission.admit(commander, "") }),
+      },
+      dependencies,
+    );
+    return connectedVolume(session, { unit, admission }, request, dependencies);
   } catch (error) {
     // What is worth telling is why the unit could not be opened.
     await session.logout().catch(() => undefined);
@@ -151,17 +194,19 @@ async function connectAt(
 
 function connectedVolume(
   session: Session,
-  unit: IscsiLun,
+  { unit, admission }: { readonly unit: IscsiLun; readonly admission: VolumeAdmission | undefined },
   request: ConnectVolumeRequest,
   dependencies: SessionDependencies,
 ): ConnectedVolume {
   const maxPieceBytes = request.settings?.maxTransferLengthBytes;
-  const device = validateFilter(splitFilter(unit, maxPieceBytes === undefined ? {} : { maxPieceBytes }));
+  const guarded = admission === undefined ? unit : guardedDevice(unit);
+  const device = validateFilter(splitFilter(guarded, maxPieceBytes === undefined ? {} : { maxPieceBytes }));
   let { chap } = request;
   const stopFollowing = followPortals(session, request, () => chap, dependencies);
   let closing: Promise<void> | undefined;
-  const closeAll = async (): Promise<void> => {
+  const closeAll = async ({ isGivenUp = false }: CloseOptions): Promise<void> => {
     await stopFollowing();
+    if (isGivenUp && session.state === "ready") await admission?.leave([{ pathId: "", commander: unit.commander }]);
     await device.close();
     await session.logout().catch((error: unknown) => {
       dependencies.logger.warn("logout failed, the connection was cut", { reason: errorMessage(error) });
@@ -169,13 +214,18 @@ function connectedVolume(
   };
   return {
     device,
+    ...(admission === undefined ? {} : { reservation: () => admission.status() }),
     sessions: () => [volumeSessionStatus(session.status())],
     onEvent: (listener) => {
       const stopSession = session.events.on((event) => listener({ source: "session", event }));
       const stopDevice = unit.onEvent((event) => listener({ source: "device", event }));
+      const stopReservation = admission?.onLost((reason) =>
+        listener({ source: "reservation", event: { kind: "lost", reason } }),
+      );
       return () => {
         stopSession();
         stopDevice();
+        stopReservation?.();
       };
     },
     refresh: async () => {
@@ -189,7 +239,7 @@ function connectedVolume(
     setConnectionPolicy: (policy) => session.setPolicy(policy),
     addConnection: (plan) => session.addConnection(plan),
     removeConnection: (cid) => session.removeConnection(cid),
-    close: () => (closing ??= closeAll()),
+    close: (options = {}) => (closing ??= closeAll(options)),
   };
 }
 
@@ -202,35 +252,6 @@ function followPortals(
 ): () => Promise<void> {
   if (settings?.portalHopping !== "advertised") return () => Promise.resolve();
   return followAdvertisedPortals(session, { targetName, initiatorName, chap }, dependencies);
-}
-
-function sessionOptions(
-  request: ConnectVolumeRequest,
-  portals: readonly [PortalAddress, ...PortalAddress[]],
-): SessionOptions {
-  const { targetName, initiatorName, isid, headerDigest, dataDigest, chap, timers, maxTasks, extensionKeys } = request;
-  return {
-    portal: portals[0],
-    ...{ targetName, initiatorName, isid, headerDigest, dataDigest },
-    ...(chap === undefined ? {} : { chap }),
-    ...(extensionKeys === undefined ? {} : { extensionKeys }),
-    ...planSession({
-      portals,
-      settings: request.settings ?? {},
-      isOneOfSeveralPaths: request.isOneOfSeveralPaths ?? false,
-      ...(timers === undefined ? {} : { timers }),
-      ...(maxTasks === undefined ? {} : { maxTasks }),
-    }),
-  };
-}
-
-/** This machine has no address or no way out yet, as while it boots; that the target does not answer is another matter. */
-function isNetworkNotReady(error: unknown): boolean {
-  return isTransport(error) && NETWORK_NOT_READY.has(errorCode(error) ?? "");
-}
-
-function isTransport(error: unknown): boolean {
-  return error instanceof AppError && error.layer === "transport";
 }
 
 function cancelled(request: ConnectVolumeRequest, cause: unknown): CancelledError {

@@ -1,8 +1,13 @@
 import type { PortalAddress } from "../base/access.js";
+import { MAX_CONNECTIONS_PER_SESSION } from "../base/limits.js";
 import type { ConnectionPlan, SessionOptions, SessionTimers } from "../session/session-options.js";
 import type { InitiatorSettings } from "./settings.js";
 
 const MS_PER_SECOND = 1_000;
+
+/** Pings that are nearer together than this are looked at more often than once a second, which would be a third of them. */
+const COARSE_SWEEP_SECONDS = 3;
+const FINE_SWEEP_MS = 250;
 
 /** The part of SessionOptions that settings decide. */
 export type SessionPlan = Pick<
@@ -63,13 +68,21 @@ export function planSession(request: SessionPlanRequest): SessionPlan {
 
 /** The leading connection first. The last ones are those on standby. */
 function connectionPlans(portals: readonly PortalAddress[], settings: InitiatorSettings): readonly ConnectionPlan[] {
-  const { connections = 1, standbyConnections = 0, connectionWeights } = settings;
+  const { standbyConnections = 0, connectionWeights } = settings;
+  const connections = settings.connections ?? connectionsFor(portals.length, settings);
   return Array.from({ length: connections }, (_, index) => portals[index % portals.length]).flatMap((portal, index) => {
     if (portal === undefined) return [];
     const weight = connectionWeights?.[index];
-    const isStandby = index >= connections - standbyConnections;
+    // One is always active, however few portals there are.
+    const isStandby = index > 0 && index >= connections - standbyConnections;
     return [{ portal, ...(weight === undefined ? {} : { weight }), ...(isStandby ? { isStandby } : {}) }];
   });
+}
+
+/** MC/S without a number has a connection for each portal. */
+function connectionsFor(portals: number, { multipath, maxConnections }: InitiatorSettings): number {
+  if (multipath !== "mcs") return 1;
+  return Math.max(1, Math.min(portals, maxConnections ?? MAX_CONNECTIONS_PER_SESSION));
 }
 
 function timersOf(settings: InitiatorSettings, isOneOfSeveralPaths: boolean): Partial<SessionTimers> {
@@ -82,7 +95,18 @@ function timersOf(settings: InitiatorSettings, isOneOfSeveralPaths: boolean): Pa
     ...inMs("reconnectLimitMs", holdSeconds),
     ...inMs("asyncLogoutPauseMs", settings.asyncLogoutPauseTimeoutSeconds),
     ...inMs("taskTimeoutDeltaMs", settings.srbTimeoutDeltaSeconds),
-    ...(settings.enableNopOut === false ? { nopIntervalMs: 0 } : {}),
+    ...nopTimersOf(settings),
+  };
+}
+
+function nopTimersOf(settings: InitiatorSettings): Partial<SessionTimers> {
+  const { enableNopOut, nopOutIntervalSeconds, nopOutTimeoutSeconds } = settings;
+  if (enableNopOut === false) return { nopIntervalMs: 0 };
+  const shortestSeconds = Math.min(nopOutIntervalSeconds ?? Infinity, nopOutTimeoutSeconds ?? Infinity);
+  return {
+    ...inMs("nopIntervalMs", nopOutIntervalSeconds),
+    ...inMs("nopTimeoutMs", nopOutTimeoutSeconds),
+    ...(shortestSeconds < COARSE_SWEEP_SECONDS ? { sweepIntervalMs: FINE_SWEEP_MS } : {}),
   };
 }
 

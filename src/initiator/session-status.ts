@@ -14,6 +14,8 @@ export interface VolumeConnectionStatus {
 
 /** One session of a volume as a table shows it. */
 export interface VolumeSessionStatus {
+  /** The path that it is; empty where the volume has one session alone. */
+  readonly pathId: string;
   /** Of the leading connection. */
   readonly portal: string;
   readonly targetName: string;
@@ -42,8 +44,9 @@ export interface VolumeSessionStatus {
 }
 
 /** What people are shown of a session. */
-export function volumeSessionStatus(snapshot: SessionSnapshot): VolumeSessionStatus {
+export function volumeSessionStatus(snapshot: SessionSnapshot, pathId = ""): VolumeSessionStatus {
   return {
+    pathId,
     portal: formatPortal(snapshot.portal),
     targetName: snapshot.targetName,
     state: snapshot.state,

@@ -4,7 +4,7 @@ import { errorMessage } from "../base/errors.js";
 import { MAX_PORTALS_PER_VOLUME } from "../base/limits.js";
 import { isIscsiName } from "../base/node-id.js";
 import { DEFAULT_ISCSI_PORT, parsePortal } from "../base/portal.js";
-import { type InitiatorSettings, parseInitiatorSettings, VOLUME_SETTING_NAMES } from "../initiator/settings.js";
+import { INITIATOR_SETTING_NAMES, type InitiatorSettings, parseInitiatorSettings } from "../initiator/settings.js";
 import { StorageError } from "./backend.js";
 import { isSecretLikeName } from "./secret-names.js";
 
@@ -42,7 +42,7 @@ const NAMES = {
 } as const;
 
 /** Beside them, settings of the initiator have names of their own: they travel on to the node as they are. */
-const KNOWN = new Set<string>([...Object.values(NAMES).flat(), ...VOLUME_SETTING_NAMES]);
+const KNOWN = new Set<string>([...Object.values(NAMES).flat(), ...INITIATOR_SETTING_NAMES]);
 
 type Attributes = Readonly<Record<string, string>>;
 
@@ -73,7 +73,7 @@ export function parseStaticAttributes(attributes: Attributes): StaticAttributes 
 
 /** Is this the name of a setting of the initiator that volumes may have? */
 export function isVolumeSetting(name: string): boolean {
-  return VOLUME_SETTING_NAMES.includes(name);
+  return INITIATOR_SETTING_NAMES.includes(name);
 }
 
 /** The settings of the initiator among these attributes. INITIATOR_SETTING_INVALID names the one that is wrong. */

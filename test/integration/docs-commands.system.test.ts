@@ -19,7 +19,7 @@ const SPARE_PORTAL = "127.0.0.1:13502";
 const START_TIMEOUT_MS = 30_000;
 
 const HAWSER = ["dataplane", "node", "controller", "target", "all-in-one"];
-const HAWSERCTL = ["discover", "luns", "nbd-serve", "volumes", "sessions", "connections", "bench", "selftest"];
+const HAWSERCTL = ["discover", "luns", "nbd-serve", "volumes", "sessions", "connections", "paths", "bench", "selftest"];
 /** Flags of other programs and of our scripts. */
 const CLUSTER_FLAGS = [
   "--namespace",
@@ -84,6 +84,12 @@ const prints =
     const more = options.more === undefined ? "" : ` ${options.more}`;
     expect((await succeeding(here(command, options.portal) + more)).stdout).toMatch(pattern);
   };
+
+/** For commands about a volume that a dataplane without any does not have: it must be the dataplane that says so. */
+const asksForVolume: Runner = async (command) => {
+  const { exitCode, stderr } = await new DocumentedCommand(here(command)).outcome();
+  expect({ exitCode, stderr }).toEqual({ exitCode: 15, stderr: expect.stringContaining("[VOLUME_NOT_FOUND]") });
+};
 
 const showsHelp: Runner = async (command) => {
   expect((await succeeding(command)).stdout).toMatch(/^Usage: /);
@@ -150,6 +156,7 @@ const runners: Readonly<Record<string, Runner>> = {
   [`node dist/hawserctl.js sessions ${DATAPLANE}`]: prints(/VOLUME +PORTAL +TARGET/),
   [`node dist/hawserctl.js sessions ${DATAPLANE} -o json`]: prints(/^\[\s*\]\s*$/),
   [`node dist/hawserctl.js connections ${DATAPLANE}`]: prints(/VOLUME +CID +PORTAL +LOCAL/),
+  [`node dist/hawserctl.js paths pvc-1 ${DATAPLANE}`]: asksForVolume,
   ...Object.fromEntries(HAWSER.map((name) => [`node dist/main.js ${name} --help`, showsHelp])),
   "npm run build": isPackageScript,
   "npx jest test/unit/session": selectsTests,

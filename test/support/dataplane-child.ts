@@ -2,6 +2,7 @@ import { appendFileSync } from "node:fs";
 import { SystemClock } from "../../src/base/system-clock.js";
 import { SystemRandom } from "../../src/base/system-random.js";
 import { startDataplane } from "../../src/dataplane/dataplane-process.js";
+import { SystemNetworkInterfaces } from "../../src/host/network-interfaces.js";
 import { SystemDialer } from "../../src/transport/system-transport.js";
 import { LineLogger } from "./dataplane-world.js";
 
@@ -31,7 +32,10 @@ async function main([stateDirectory, runtimeDirectory, socketPath, backend, logP
       ...{ stateDirectory, runtimeDirectory, socketPath, backend },
       ...{ packageDirectory: process.cwd(), nodeName: "test-node", clusterId: "test", reconcileIntervalMs: 500 },
     },
-    { clock, random: new SystemRandom(), dialer: new SystemDialer({ clock }), logger },
+    {
+      ...{ clock, logger, random: new SystemRandom() },
+      ...{ dialer: new SystemDialer({ clock }), interfaces: new SystemNetworkInterfaces() },
+    },
   );
   process.once("SIGTERM", () => {
     void dataplane.stop().then(() => process.exit(0));

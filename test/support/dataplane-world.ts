@@ -91,6 +91,7 @@ export class DataplaneWorld {
         clusterId: "test",
         initiatorName: "iqn.2026-11.dev.hawser:node-1",
         backend: "auto",
+        reservationKey: "0a0b0c0d0e0f0001",
         bootId: this.bootId,
       },
       {

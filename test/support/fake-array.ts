@@ -11,6 +11,8 @@ import type {
   ConnectVolumeRequest,
   VolumeConnectionStatus,
 } from "../../src/initiator/connect-volume.js";
+import type { ReservationStatus } from "../../src/initiator/reservation-status.js";
+import type { PathControl } from "../../src/multipath/status.js";
 import type { ConnectionPolicy } from "../../src/session/connection-policy.js";
 import type { RecoveryCounters, SessionEvent } from "../../src/session/session-events.js";
 import type { ConnectionPlan } from "../../src/session/session-options.js";
@@ -52,6 +54,9 @@ export class FakeArray {
   failure: AppError | undefined;
   /** When set, connecting waits for it. */
   hold: Promise<unknown> | undefined;
+  /** Of every volume that is connected from now on. */
+  paths: PathControl | undefined;
+  reservation: ReservationStatus | undefined;
   /** Leave the identity to the dataplane to check. */
   ignoresExpectedId = false;
 
@@ -97,10 +102,14 @@ export class FakeArray {
       connections: [fakeConnection(0, { portal: { host: "192.0.2.1", port: 3260 } })],
     };
     this.sessions.push(session);
+    const { paths, reservation } = this;
     return {
       device: session.device,
+      ...(paths === undefined ? {} : { paths }),
+      ...(reservation === undefined ? {} : { reservation: () => reservation }),
       sessions: () => [
         {
+          pathId: "",
           ...{ portal: "192.0.2.1:3260", targetName: request.targetName, state: "ready", tsih: 1 },
           ...{ isid: request.isid.toString("hex"), headerDigest: "None", dataDigest: "None", reconnects: 0 },
           ...{ commandsInFlight: 0, readBytes: 1, writtenBytes: 2, readOperations: 3, writeOperations: 4 },

@@ -5,6 +5,7 @@ import type { Logger, LogLevel } from "../../base/logger.js";
 import { startDataplane } from "../../dataplane/dataplane-process.js";
 import type { VolumeManager } from "../../dataplane/volume-manager.js";
 import { becomeIoFlusher, lockProgram, lowerOomScore } from "../../host/launcher.js";
+import { SystemNetworkInterfaces } from "../../host/network-interfaces.js";
 import { deviceAccess, gatherHostFacts, isWritable } from "../../host/preflight-facts.js";
 import { dataplaneFindings, type ProtectionFact } from "../../host/preflight.js";
 import { detectBackends } from "../../nbd/bind.js";
@@ -12,7 +13,7 @@ import { TcpDialer } from "../../transport/tcp.js";
 import { socketCheck } from "../health-checks.js";
 import { addHealthOption, HealthServer } from "../health-server.js";
 import { untilAborted } from "../interrupt.js";
-import { addLogOption, wholeNumber } from "../options.js";
+import { addLogOption, reservationClusterArgument, wholeNumber } from "../options.js";
 import { reportFindings } from "../preflight.js";
 import { corePorts, type Runtime } from "../runtime.js";
 import { DEFAULT_DATAPLANE_SOCKET } from "./sessions.js";
@@ -24,6 +25,8 @@ interface DataplaneOptions {
   readonly nodeName?: string;
   readonly initiatorName?: string;
   readonly clusterId: string;
+  readonly reservationCluster?: string;
+  readonly reservationNode?: number;
   readonly backend: "auto" | "nbd" | "fuse";
   readonly nbdIoTimeout: number;
   readonly nbdDeadTimeout: number;
@@ -106,7 +109,17 @@ export function dataplaneCommand(runtime: Runtime): Command {
     .option("--runtime-dir <DIR>", "sockets and mount points of devices", "/run/hawser")
     .option("--node-name <NAME>", "name of this node (default: the host's name)")
     .option("--initiator-name <IQN>", "initiator name (default: made once from the node's name and kept)")
-    .option("--cluster-id <ID>", "marks this cluster's devices on the node", "hawser")
+    .option("--cluster-id <ID>", "marks this cluster's devices on the node, and its reservations", "hawser")
+    .option(
+      "--reservation-cluster <HEX>",
+      "first 6 bytes of this cluster's reservation keys, 12 hexadecimal digits (default: made of the cluster id)",
+      reservationClusterArgument,
+    )
+    .option(
+      "--reservation-node <N>",
+      "last 2 bytes of this node's reservation key (default: made of the node's key)",
+      wholeNumber(1, 65_535),
+    )
     .addOption(
       new Option("--backend <KIND>", "how the kernel gets devices").choices(["auto", "nbd", "fuse"]).default("auto"),
     )
@@ -144,12 +157,14 @@ async function runDataplane(options: DataplaneOptions, runtime: Runtime): Promis
         packageDirectory: runtime.packageDirectory,
         nodeName: options.nodeName ?? runtime.hostName,
         clusterId: options.clusterId,
+        ...(options.reservationCluster === undefined ? {} : { reservationCluster: options.reservationCluster }),
+        ...(options.reservationNode === undefined ? {} : { reservationNode: options.reservationNode }),
         backend: options.backend,
         ioTimeoutMs: options.nbdIoTimeout,
         deadConnectionTimeoutMs: options.nbdDeadTimeout,
         ...(options.initiatorName === undefined ? {} : { initiatorName: options.initiatorName }),
       },
-      { ...corePorts(runtime, logger), dialer: new TcpDialer(runtime) },
+      { ...corePorts(runtime, logger), dialer: new TcpDialer(runtime), interfaces: new SystemNetworkInterfaces() },
     );
     health.manager = dataplane.manager;
     for (const { measure, reason } of protections) {

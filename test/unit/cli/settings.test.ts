@@ -27,10 +27,25 @@ describe("the flags of sessions", () => {
     });
   });
 
+  it("name those of paths", () => {
+    expect(
+      parse(
+        ...["--multipath", "mpio", "--path-policy", "round-robin-subset", "--path-interfaces", "eth1,10.0.0.9"],
+        ...["--set", "standbyPaths=1"],
+      ),
+    ).toEqual({
+      ...{ multipath: "mpio", pathPolicy: "round-robin-subset", pathInterfaces: ["eth1", "10.0.0.9"], standbyPaths: 1 },
+    });
+  });
+
   it.each([
+    [["--multipath", "both"], /Allowed choices are off, mcs, mpio/],
+    [["--path-policy", "fastest"], /Allowed choices are fail-over-only/],
+    [["--path-policy", "round-robin"], /several sessions: write multipath mpio too/],
+    [["--multipath", "mpio", "--connections", "2"], /layering is not supported/],
     [["--policy", "fastest"], /Allowed choices are fail-over-only/],
     [["--error-recovery-level", "3"], /Allowed choices are 0, 1, 2/],
-    [["--set", "colour=red"], /write NAME=VALUE; names: connections, /],
+    [["--set", "colour=red"], /write NAME=VALUE; names: multipath, connections, /],
     [["--set", "connections"], /write NAME=VALUE/],
     [["--connections", "100"], /"connections" is "100"; write a whole number from 1 to 64/],
     [["--policy", "round-robin"], /there is one: write connections too/],
@@ -48,6 +63,7 @@ describe("tables of sessions and connections", () => {
     ...{ volume: undefined, volumeHandle: "vol-1", state: "attached", reason: "" },
     sessions: [
       {
+        pathId: "",
         ...{ portal: "192.0.2.1:3260", targetName: "iqn.x", state: "ready", tsih: 1, isid: "800000000001" },
         ...{ headerDigest: "None", dataDigest: "None", reconnects: 0, commandsInFlight: 3 },
         ...{ readBytes: 1, writtenBytes: 2, readOperations: 3, writeOperations: 4 },

@@ -34,7 +34,7 @@ const node = { kind: "Node", namespace: "", name: "worker-1", uid: "worker-1" };
 
 const condition = (changes: Partial<VolumeCondition> = {}): VolumeCondition => ({
   ...{ volumeHandle: "vol-1", state: "attached", code: "", reason: "", targetName: "iqn.t", backend: "nbd" },
-  ...{ deviceBytes: 1024, lunBytes: 1024 },
+  ...{ deviceBytes: 1024, lunBytes: 1024, pathsUp: 0, pathsTotal: 0, pathsMissing: [] },
   ...changes,
 });
 
@@ -101,6 +101,10 @@ describe("failed calls", () => {
     ["BLOCK_IDENTITY_MISMATCH", "VolumeIdentityMismatch"],
     ["BLOCK_NO_SUCH_LUN", "VolumeTargetMissing"],
     ["VOLUME_SUPERSEDED", "VolumeSuperseded"],
+    ["RESERVATION_HELD", "VolumeReservationHeld"],
+    ["RESERVATION_KEY_SHARED", "VolumeReservationHeld"],
+    ["RESERVATION_UNSUPPORTED", "VolumeReservationHeld"],
+    ["RESERVATION_LOST", "VolumeReservationLost"],
     ["HOST_FILESYSTEM_DAMAGED", "FileSystemDamaged"],
   ])("with %s say %s on the claim", async (code, reason) => {
     failure = new AppError("login", code, "target iqn.t refused it");
@@ -208,6 +212,77 @@ describe("conditions", () => {
     await show({ state: "failed", code: "BLOCK_IDENTITY_MISMATCH", reason: "another disk" }, 0);
     const reasons = events.map(({ reason }) => reason);
     expect(reasons).toEqual(["VolumeUnreachable", "VolumeLoginRefused", "VolumeIdentityMismatch"]);
+  });
+
+  it("say at once that the reservation went to another node, and name it while its path is looked for", async () => {
+    await show({ state: "failed", code: "RESERVATION_LOST", reason: "key 0xaa holds it" }, 0);
+    expect(events).toMatchObject([{ reason: "VolumeReservationLost", note: expect.stringContaining("key 0xaa") }]);
+    await show({ state: "reconnecting", code: "RESERVATION_HELD", reason: "key 0xbb holds it" }, 16_000);
+    expect(events[1]).toMatchObject({ reason: "VolumeReservationHeld", note: expect.stringContaining("key 0xbb") });
+  });
+
+  describe("of paths", () => {
+    const down = (id: string) => ({ id, reason: "no route", isRefused: false });
+    const refused = { id: "p9", reason: "expected naa.1, found naa.2", isRefused: true };
+
+    it("that come and go are silent, those that stay away are named, and their return is told once", async () => {
+      for (let turn = 0; turn < 20; turn += 1) {
+        await show({ pathsUp: 1, pathsTotal: 2, pathsMissing: [down("p1")] }, 14_000);
+        await show({ pathsUp: 2, pathsTotal: 2 }, 1_000);
+      }
+      expect(told()).toEqual([]);
+      await show({ pathsUp: 1, pathsTotal: 2, pathsMissing: [down("p1")] }, 16_000);
+      await show({ pathsUp: 0, pathsTotal: 2, pathsMissing: [down("p1"), down("p2")] }, 1_000);
+      await show({ pathsUp: 2, pathsTotal: 2 }, 0);
+      await show({ pathsUp: 2, pathsTotal: 2, lunBytes: 1024 }, 0);
+      expect(events).toMatchObject([
+        {
+          reason: "VolumePathLost",
+          regarding: claim,
+          note: "1 of the 2 paths of volume vol-1 are up, its I/O goes over the others; not up: p1 (no route)",
+        },
+        { reason: "VolumePathsRestored", note: "all 2 paths of volume vol-1 are up" },
+      ]);
+    });
+
+    it("that lead elsewhere are told at once, with what was expected and found", async () => {
+      await show({ pathsUp: 1, pathsTotal: 2, pathsMissing: [refused] }, 0);
+      expect(events).toMatchObject([
+        {
+          reason: "VolumePathRefused",
+          note: "nothing is sent to volume vol-1 over p9 (expected naa.1, found naa.2)",
+        },
+      ]);
+      await clock.advance(1_800_000);
+      expect(told()).toHaveLength(2);
+      await show({ pathsUp: 2, pathsTotal: 2 }, 0);
+      expect(events[2]).toMatchObject({ reason: "VolumePathsRestored" });
+    });
+
+    it("that are looked at again and refused again are told once", async () => {
+      for (let turn = 0; turn < 20; turn += 1) {
+        await show({ pathsUp: 1, pathsTotal: 2, pathsMissing: [refused] }, 1_000);
+        await show({ pathsUp: 1, pathsTotal: 2, pathsMissing: [down("p9")] }, 20_000);
+      }
+      expect(events.map(({ reason }) => reason)).toEqual(["VolumePathRefused"]);
+      await show({ pathsUp: 2, pathsTotal: 2 }, 0);
+      await show({ pathsUp: 1, pathsTotal: 2, pathsMissing: [down("p9")] }, 16_000);
+      expect(events.slice(1).map(({ reason }) => reason)).toEqual(["VolumePathsRestored", "VolumePathLost"]);
+    });
+
+    it("are not restored while one of them is refused, nor when the volume has one session again", async () => {
+      await show({ pathsUp: 0, pathsTotal: 2, pathsMissing: [down("p1"), refused] }, 16_000);
+      await show({ pathsUp: 1, pathsTotal: 2, pathsMissing: [refused] }, 16_000);
+      await show({}, 0);
+      expect(events.map(({ reason }) => reason)).toEqual(["VolumePathRefused", "VolumePathLost"]);
+      expect(events[1]?.note).toContain("its I/O waits");
+    });
+
+    it("are named up to four, however many they are", async () => {
+      const pathsMissing = Array.from({ length: 32 }, (_, index) => down(`p${index}`));
+      await show({ pathsUp: 0, pathsTotal: 32, pathsMissing }, 16_000);
+      expect(events[0]?.note).toMatch(/p3 \(no route\), and 28 more$/);
+    });
   });
 
   it("tell of sizes: a smaller LUN at once, a larger one when it stays so, growth when it happens", async () => {

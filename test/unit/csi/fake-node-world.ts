@@ -101,6 +101,14 @@ export class FakeDataplane implements DataplaneApi {
     return Promise.reject(new Error("nobody asked to take a connection away"));
   }
 
+  setPathPolicy(): Promise<void> {
+    return Promise.reject(new Error("nobody asked for another policy of paths"));
+  }
+
+  changePath(): Promise<void> {
+    return Promise.reject(new Error("nobody asked to change a path"));
+  }
+
   resize(volumeHandle: string): Promise<AttachedVolume> {
     return this.#world.trap.step("resize", () => {
       const volume = this.#volume(volumeHandle);

@@ -48,6 +48,17 @@ describe("Node service: staging", () => {
       expect(request?.chap?.user).toBe("u");
     });
 
+    it.each([
+      ["SINGLE_NODE_WRITER", undefined],
+      ["SINGLE_NODE_MULTI_WRITER", undefined],
+      ["MULTI_NODE_MULTI_WRITER", true],
+      ["MULTI_NODE_SINGLE_WRITER", true],
+      ["MULTI_NODE_READER_ONLY", true],
+    ])("says whether other nodes may have the volume at the same time: %s", async (mode, isShared) => {
+      await fixture.stage({ volumeCapability: { ...blockCapability, accessMode: { mode } } });
+      expect(fixture.world.dataplane.volumes.get(volumeId)?.request?.isShared).toBe(isShared);
+    });
+
     it("hands settings of the initiator on, from the volume context of either kind", async () => {
       await fixture.stage();
       const plain = fixture.world.dataplane.volumes.get(volumeId)?.request;

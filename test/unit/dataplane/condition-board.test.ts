@@ -7,6 +7,7 @@ const attached = (volumeHandle: string, changes: Partial<VolumeCondition> = {}):
   volumeHandle,
   state: "attached",
   ...{ code: "", reason: "", targetName: "iqn.t", backend: "nbd", deviceBytes: 1, lunBytes: 1 },
+  ...{ pathsUp: 0, pathsTotal: 0, pathsMissing: [] },
   ...changes,
 });
 

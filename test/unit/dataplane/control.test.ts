@@ -9,7 +9,7 @@ import { DataplaneClient } from "../../../src/dataplane/client.js";
 import { DataplaneError } from "../../../src/dataplane/errors.js";
 import { DataplaneServer } from "../../../src/dataplane/server.js";
 import { codeOf } from "../../support/dataplane-world.js";
-import { clock, request, ScriptedApi, status, volume } from "./scripted-api.js";
+import { clock, pathStatus, request, ScriptedApi, status, volume } from "./scripted-api.js";
 
 const packageDirectory = process.cwd();
 
@@ -85,6 +85,44 @@ describe("the control socket", () => {
     ]);
     expect(await codeOf(client.setConnectionPolicy("x", "fastest" as never))).toBe("VOLUME_INVALID");
     expect(await codeOf(client.addConnection("x", { portal: { host: "", port: 0 } }))).toBe("VOLUME_INVALID");
+  });
+
+  it("carries what is asked of the paths of a volume", async () => {
+    await client.setPathPolicy("x", "least-service-time");
+    await client.changePath("x", "eth1/10.0.0.1->10.0.0.9:3260", { action: "fail" });
+    await client.changePath("x", "p", { action: "restore" });
+    await client.changePath("x", "p", { weight: 0 });
+    await client.changePath("x", "p", { isStandby: false });
+    await client.changePath("x", "p", { weight: 65_535, isStandby: true });
+    expect(api.pathCalls).toEqual([
+      ["x", "least-service-time"],
+      ["x", "eth1/10.0.0.1->10.0.0.9:3260", { action: "fail" }],
+      ["x", "p", { action: "restore" }],
+      ["x", "p", { weight: 0 }],
+      ["x", "p", { isStandby: false }],
+      ["x", "p", { weight: 65_535, isStandby: true }],
+    ]);
+    expect(await codeOf(client.setPathPolicy("x", "fastest" as never))).toBe("VOLUME_INVALID");
+    expect(await codeOf(client.changePath("x", "p", {}))).toBe("VOLUME_INVALID");
+    expect(await codeOf(client.changePath("x", "p", { weight: 65_536 }))).toBe("VOLUME_INVALID");
+    expect(await codeOf(client.changePath("x", "p", { action: "forget" as never }))).toBe("VOLUME_INVALID");
+  });
+
+  it("gives back what the paths refuse", async () => {
+    api.failure = new AppError("multipath", "MULTIPATH_LAST_PATH", "p is the last one");
+    await expect(client.changePath("x", "p", { action: "fail" })).rejects.toMatchObject({
+      ...{ layer: "multipath", code: "MULTIPATH_LAST_PATH", message: "p is the last one" },
+    });
+    api.failure = new DataplaneError("VOLUME_NOT_MULTIPATH", "one session");
+    await expect(client.setPathPolicy("x", "round-robin")).rejects.toMatchObject({ code: "VOLUME_NOT_MULTIPATH" });
+  });
+
+  it("tells how paths and reservation stand, and nothing where there are none", async () => {
+    api.status = { ...status, ...pathStatus };
+    expect(await client.get(volume.volumeHandle)).toEqual(api.status);
+    api.status = status;
+    expect(Object.keys((await client.get(volume.volumeHandle)) ?? {})).not.toContain("multipath");
+    expect(Object.keys((await client.get(volume.volumeHandle)) ?? {})).not.toContain("reservation");
   });
 
   it("refuses settings that the dataplane does not know, by name", async () => {
@@ -183,6 +221,7 @@ describe("the control socket", () => {
 const condition: VolumeCondition = {
   ...{ volumeHandle: "vol/ä 1", state: "reconnecting", code: "LOGIN_AUTHENTICATION_FAILED", reason: "refused" },
   ...{ targetName: "iqn.2001-05.com.example:d", backend: "nbd", deviceBytes: 8 * 2 ** 50, lunBytes: 4096 },
+  ...{ pathsUp: 1, pathsTotal: 2, pathsMissing: [{ id: "a->b", reason: "naa.2 found", isRefused: true }] },
 };
 
 describe("watching volumes", () => {

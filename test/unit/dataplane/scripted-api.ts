@@ -10,6 +10,7 @@ import type {
 } from "../../../src/dataplane/api.js";
 import { ConditionBoard } from "../../../src/dataplane/condition-board.js";
 import { EventLog } from "../../../src/dataplane/event-log.js";
+import type { PathStatus } from "../../../src/multipath/status.js";
 
 export const clock = new SystemClock({ unref: true });
 
@@ -34,6 +35,7 @@ export const status: VolumeStatus = {
   reason: "connection reset",
   sessions: [
     {
+      pathId: "eth1/fd00::1->[::1]:3260",
       ...{ portal: "[::1]:3260", targetName: "iqn.x", state: "ready", tsih: 65_535, isid: "80a1b2c3d4e5" },
       ...{ headerDigest: "CRC32C", dataDigest: "None", reconnects: 2, commandsInFlight: 7 },
       ...{ readBytes: 2 ** 45, writtenBytes: 1, readOperations: 2, writeOperations: 3 },
@@ -54,6 +56,29 @@ export const status: VolumeStatus = {
   ],
 };
 
+const path: PathStatus = {
+  ...{ id: "eth1/fd00::1->[::1]:3260", state: "up", reason: "", isChosen: true, isStandby: false, weight: 7, rank: 0 },
+  ...{ accessState: "active-optimized", portGroup: 0, requestsInFlight: 5, bytesInFlight: 2 ** 40 },
+  ...{ readOperations: 1, writeOperations: 2, readBytes: 2 ** 45, writtenBytes: 3, bytesPerSecond: 1234.5 },
+  ...{ errors: 4, failures: 6, lastEvent: "came up", lastEventTimeMs: 1_790_000_000_000 },
+};
+
+/** What the status has besides when there are several paths. */
+export const pathStatus: Required<Pick<VolumeStatus, "multipath" | "reservation">> = {
+  multipath: {
+    policy: "least-service-time",
+    heldRequests: 2 ** 40,
+    paths: [
+      path,
+      {
+        ...{ ...path, id: "10.0.0.1:3260", state: "refused", reason: "another disk", isChosen: false, isStandby: true },
+        ...{ rank: 1, accessState: undefined, portGroup: undefined, lastEvent: "", lastEventTimeMs: 0 },
+      },
+    ],
+  },
+  reservation: { mode: "auto", state: "held", key: "0x686177736572002a", holderKey: "0x686177736572002b" },
+};
+
 export const request: AttachRequest = {
   volumeHandle: "vol/ä 1",
   portals: [
@@ -64,6 +89,7 @@ export const request: AttachRequest = {
   lun: 5,
   expectedId: "naa.60014057",
   isReadOnly: true,
+  isShared: true,
   headerDigest: "crc32c",
   dataDigest: "prefer-crc32c",
   publicationId: "hawser-0123456789abcdef",
@@ -114,6 +140,25 @@ export class ScriptedApi implements DataplaneApi {
     return Promise.resolve();
   }
 
+  readonly pathCalls: unknown[] = [];
+
+  setPathPolicy(...asked: unknown[]): Promise<void> {
+    return this.#changePaths(asked);
+  }
+
+  changePath(...asked: unknown[]): Promise<void> {
+    return this.#changePaths(asked);
+  }
+
+  #changePaths(asked: unknown): Promise<void> {
+    if (this.failure !== undefined) return Promise.reject(this.failure);
+    this.pathCalls.push(asked);
+    return Promise.resolve();
+  }
+
+  /** What `get` answers. */
+  status: VolumeStatus = status;
+
   detach(): Promise<void> {
     return this.failure === undefined ? Promise.resolve() : Promise.reject(this.failure);
   }
@@ -127,7 +172,7 @@ export class ScriptedApi implements DataplaneApi {
   }
 
   get(handle: string): Promise<VolumeStatus | undefined> {
-    return Promise.resolve(handle === volume.volumeHandle ? status : undefined);
+    return Promise.resolve(handle === volume.volumeHandle ? this.status : undefined);
   }
 
   list(): Promise<readonly VolumeStatus[]> {

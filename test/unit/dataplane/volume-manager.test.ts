@@ -295,6 +295,7 @@ describe("states and events", () => {
     const condition = {
       ...{ volumeHandle: "vol-1", state: "attached", code: "", reason: "", backend: "nbd" },
       ...{ targetName: world.request().targetName, deviceBytes: attached.sizeBytes, lunBytes: attached.sizeBytes },
+      ...{ pathsUp: 0, pathsTotal: 0, pathsMissing: [] },
     };
     expect(await next()).toEqual([condition]);
     const { device, events } = world.array.last();

@@ -45,6 +45,29 @@ describe("the plan of a session", () => {
     ]);
   });
 
+  it("has a connection for each portal with MC/S, unless a number is set", () => {
+    const connectionsOf = (texts: Record<string, string>, portals: SessionPlanRequest["portals"] = [a, b, c]): number =>
+      1 + (plan({ multipath: "mcs", ...texts }, { portals }).additionalConnections ?? []).length;
+    expect(connectionsOf({})).toBe(3);
+    expect(connectionsOf({}, [a])).toBe(1);
+    expect(connectionsOf({ maxConnections: "2" })).toBe(2);
+    expect(connectionsOf({ maxConnections: "5" })).toBe(3);
+    expect(connectionsOf({ connections: "5" })).toBe(5);
+    const many = Array.from({ length: 70 }, (_, index) => ({ host: `h${index}`, port: 3260 }));
+    expect(connectionsOf({}, [a, ...many])).toBe(64);
+    expect(plan({ multipath: "mcs" })).toMatchObject({
+      ...{ maxConnections: 3, leading: { portal: a }, additionalConnections: [{ portal: b }, { portal: c }] },
+    });
+    expect(plan({ multipath: "off" }).additionalConnections).toEqual([]);
+    expect(plan({ multipath: "mpio" }).additionalConnections).toEqual([]);
+  });
+
+  it("leaves one of them active, however few portals there are", () => {
+    const texts = { multipath: "mcs", connectionPolicy: "round-robin-subset", standbyConnections: "2" };
+    const { leading, additionalConnections } = plan(texts, { portals: [a, b] });
+    expect([leading, ...(additionalConnections ?? [])]).toEqual([{ portal: a }, { portal: b, isStandby: true }]);
+  });
+
   it("asks for room for connections that are added later", () => {
     expect(plan({ maxConnections: "4" })).toMatchObject({ maxConnections: 4, additionalConnections: [] });
   });
@@ -62,7 +85,6 @@ describe("the plan of a session", () => {
       tcpConnectTimeSeconds: "15",
       delayBetweenReconnectSeconds: "1",
       maxRequestHoldTimeSeconds: "60",
-      linkDownTimeSeconds: "7",
       asyncLogoutPauseTimeoutSeconds: "10",
       srbTimeoutDeltaSeconds: "15",
       enableNopOut: "false",
@@ -79,8 +101,20 @@ describe("the plan of a session", () => {
     expect(plan({ enableNopOut: "true" }).timers).toEqual({});
   });
 
+  it.each([
+    [{ nopOutIntervalSeconds: "3" }, { nopIntervalMs: 3_000 }],
+    [{ nopOutTimeoutSeconds: "300" }, { nopTimeoutMs: 300_000 }],
+    [{ nopOutIntervalSeconds: "2" }, { nopIntervalMs: 2_000, sweepIntervalMs: 250 }],
+    [
+      { nopOutIntervalSeconds: "10", nopOutTimeoutSeconds: "1" },
+      { nopIntervalMs: 10_000, nopTimeoutMs: 1_000, sweepIntervalMs: 250 },
+    ],
+  ])("pings as is said, and looks often enough: %j", (texts, timers) => {
+    expect(plan(texts).timers).toEqual(timers);
+  });
+
   it("holds requests for LinkDownTime where other paths wait to carry them", () => {
-    const texts = { maxRequestHoldTimeSeconds: "60", linkDownTimeSeconds: "7" };
+    const texts = { multipath: "mpio", linkDownTimeSeconds: "7" };
     expect(plan(texts, { isOneOfSeveralPaths: true }).timers).toEqual({ reconnectLimitMs: 7_000 });
   });
 

@@ -117,6 +117,27 @@ describe("what settings do to commands", () => {
   });
 });
 
+describe("what settings do to a target that falls silent", () => {
+  it.each([
+    [{}, 10_000],
+    [{ nopOutIntervalSeconds: "1", nopOutTimeoutSeconds: "1" }, 2_000],
+    [{ nopOutIntervalSeconds: "2", nopOutTimeoutSeconds: "8" }, 10_000],
+  ])("nopOutIntervalSeconds and nopOutTimeoutSeconds find it out: %j", async (settings, foundMs) => {
+    const world = await settingsWorld({ hosts: ["target"] });
+    const volume = await world.connect(settings);
+    const events = eventsOf(volume);
+    const target = world.targets.get("target");
+    if (target === undefined) throw new Error("no target");
+    target.onPdu = () => undefined;
+    const isLost = (): boolean => events.some(({ kind }) => kind === "disconnected");
+    await world.clock.advance(foundMs - 100);
+    expect(isLost()).toBe(false);
+    // Looked at once a second, or four times with short times, for the silence and for the answer.
+    await world.clock.advance(foundMs < 10_000 ? 600 : 2_200);
+    expect(isLost()).toBe(true);
+  });
+});
+
 describe("what settings do to an outage", () => {
   it("tcpConnectTimeSeconds is the time to connect", async () => {
     const world = await settingsWorld();
@@ -153,14 +174,11 @@ describe("what settings do to an outage", () => {
     expect(world.diallings).toHaveLength(4);
   });
 
-  it.each([
-    [{ maxRequestHoldTimeSeconds: "20", linkDownTimeSeconds: "5" }, false, 20_000],
-    [{ maxRequestHoldTimeSeconds: "20", linkDownTimeSeconds: "5" }, true, 5_000],
-  ])(
-    "requests wait as long as is said: %j, one of several paths: %p",
-    async (settings, isOneOfSeveralPaths, timeMs) => {
+  it.each([[{ maxRequestHoldTimeSeconds: "20" }, 20_000]])(
+    "requests wait as long as is said: %j",
+    async (settings, timeMs) => {
       const world = await settingsWorld({ hosts: ["target"] });
-      const volume = await world.connect(settings, { isOneOfSeveralPaths });
+      const volume = await world.connect(settings);
       world.failures.set("target", new TransportError("transport", "TRANSPORT_REFUSED", "nothing listens there"));
       world.targets.get("target")?.connection.close();
       let outcome = "waiting";

@@ -1,10 +1,8 @@
 import { readFileSync } from "node:fs";
 import { DEFAULT_PREFERENCES } from "../../../src/login/negotiate-preferences.js";
-import {
-  INITIATOR_SETTING_NAMES,
-  parseInitiatorSettings,
-  VOLUME_SETTING_NAMES,
-} from "../../../src/initiator/settings.js";
+import { multipathOptions } from "../../../src/initiator/path-settings.js";
+import { INITIATOR_SETTING_NAMES, parseInitiatorSettings } from "../../../src/initiator/settings.js";
+import { DEFAULT_PATH_POLICY, PATH_POLICIES } from "../../../src/multipath/path-policy.js";
 import { CONNECTION_POLICIES } from "../../../src/session/connection-policy.js";
 import { DEFAULT_PORTAL_RETRY_COUNT } from "../../../src/session/portal-hopping.js";
 import { DEFAULT_SESSION_TIMERS } from "../../../src/session/session-options.js";
@@ -22,15 +20,27 @@ const rows = new Map(
     ),
 );
 
+/** What a setting may need beside it. */
+const companions: readonly Readonly<Record<string, string>>[] = [{}, { multipath: "mpio" }, { connections: "2" }];
+
+function accepts(texts: Readonly<Record<string, string>>): boolean {
+  try {
+    parseInitiatorSettings(texts);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 describe("the table of settings in docs/storageclass.md", () => {
-  it("has a row for every setting of a volume, and names the one that is not", () => {
-    expect([...rows.keys()].sort()).toEqual([...VOLUME_SETTING_NAMES].sort());
-    for (const name of INITIATOR_SETTING_NAMES) expect(section).toContain(`\`${name}\``);
+  it("has a row for every setting", () => {
+    expect([...rows.keys()].sort()).toEqual([...INITIATOR_SETTING_NAMES].sort());
   });
 
   it("says the defaults that hold", () => {
-    const { connectTimeoutMs, reconnectLimitMs, asyncLogoutPauseMs, taskTimeoutDeltaMs, nopIntervalMs } =
+    const { connectTimeoutMs, reconnectLimitMs, asyncLogoutPauseMs, taskTimeoutDeltaMs, nopIntervalMs, nopTimeoutMs } =
       DEFAULT_SESSION_TIMERS;
+    const paths = multipathOptions({});
     const holding: Readonly<Record<string, string | number | boolean>> = {
       portalRetryCount: DEFAULT_PORTAL_RETRY_COUNT,
       tcpConnectTimeSeconds: connectTimeoutMs / 1000,
@@ -38,6 +48,15 @@ describe("the table of settings in docs/storageclass.md", () => {
       asyncLogoutPauseTimeoutSeconds: asyncLogoutPauseMs / 1000,
       srbTimeoutDeltaSeconds: taskTimeoutDeltaMs / 1000,
       enableNopOut: nopIntervalMs > 0,
+      nopOutIntervalSeconds: nopIntervalMs / 1000,
+      nopOutTimeoutSeconds: nopTimeoutMs / 1000,
+      pathPolicy: DEFAULT_PATH_POLICY,
+      retryCount: paths.retryCount,
+      retryIntervalSeconds: paths.retryIntervalMs / 1000,
+      pathVerifyEnabled: paths.verifyIntervalMs > 0,
+      pathVerificationPeriodSeconds: paths.verifyIntervalMs / 1000,
+      pdoRemovePeriodSeconds: paths.noPathTimeoutMs / 1000,
+      failbackDelaySeconds: (paths.failbackDelayMs ?? -1000) / 1000,
       maxBurstLengthBytes: DEFAULT_PREFERENCES.maxBurstLength,
       firstBurstLengthBytes: DEFAULT_PREFERENCES.firstBurstLength,
       maxRecvDataSegmentLengthBytes: DEFAULT_PREFERENCES.maxRecvDataSegmentLength,
@@ -61,12 +80,13 @@ describe("the table of settings in docs/storageclass.md", () => {
     );
     expect(written.length).toBeGreaterThan(25);
     for (const [name, text] of written) {
-      const companion = name === "connectionPolicy" ? { connections: "2" } : {};
-      expect(parseInitiatorSettings({ ...companion, [name]: text })).toHaveProperty(name);
+      const companion = companions.find((texts) => accepts({ ...texts, [name]: text }));
+      expect({ name, text, companion }).toMatchObject({ companion: {} });
     }
   });
 
   it("explains every policy", () => {
+    for (const policy of PATH_POLICIES) expect(rows.get("pathPolicy")?.meaning).toContain(`\`${policy}\``);
     for (const policy of CONNECTION_POLICIES) expect(rows.get("connectionPolicy")?.meaning).toContain(`\`${policy}\``);
   });
 });

@@ -1,0 +1,111 @@
+import type { PortalAddress } from "../base/access.js";
+import { AppError, errorMessage } from "../base/errors.js";
+import { type Lun, formatLun } from "../base/lun.js";
+import { formatPortal } from "../base/portal.js";
+import type { SessionDependencies, SessionOptions } from "../session/session-options.js";
+import { Session } from "../session/session.js";
+
+/** Another way to the target that works now. */
+export interface FenceWay {
+  readonly portal: PortalAddress;
+  readonly localAddress?: string;
+  readonly localInterface?: string;
+  /** Resets the unit over the session of that way, for a target that does not let another one in. Rejects with AppError. */
+  resetUnit(): Promise<void>;
+}
+
+export interface FenceRequest {
+  /** Of the session whose commands must not be carried out any more: names, ISID, credentials. */
+  readonly session: SessionOptions;
+  readonly lun: Lun;
+  /** Portal group of that session; undefined when it is not known. */
+  readonly portalGroupTag: number | undefined;
+  /** Best first. */
+  readonly ways: readonly FenceWay[];
+  /** The unit was reset: tasks of other sessions may have ended without an answer. */
+  onUnitReset(): Promise<void>;
+}
+
+/** A way that is slow to answer is not the one to wait for: I/O stands meanwhile. */
+const FENCE_TIMERS = {
+  connectTimeoutMs: 3_000,
+  loginTimeoutMs: 5_000,
+  logoutTimeoutMs: 3_000,
+  lunResetTimeoutMs: 10_000,
+};
+
+/**
+ * Makes certain that a target carries out nothing more of what a lost session gave it: logs in over another way with
+ * the same ISID, which ends the old session and its tasks (session reinstatement, RFC 7143 §6.3.5), and out again. That
+ * holds within one portal group; at another the unit is reset as well, which ends the tasks of every nexus (SAM-5 §7.7).
+ * Resolves with false when no way let it be done; does not reject.
+ */
+export async function fencePath(
+  request: FenceRequest,
+  dependencies: SessionDependencies,
+  signal: AbortSignal,
+): Promise<boolean> {
+  for (const way of request.ways) {
+    if (signal.aborted) return false;
+    try {
+      await fenceOver(way, request, dependencies, signal);
+      dependencies.logger.info("commands of a lost path are fenced", { over: formatPortal(way.portal) });
+      return true;
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+      dependencies.logger.warn("commands of a lost path could not be fenced this way", {
+        over: formatPortal(way.portal),
+        reason: errorMessage(error),
+      });
+    }
+  }
+  return false;
+}
+
+async function fenceOver(
+  way: FenceWay,
+  request: FenceRequest,
+  dependencies: SessionDependencies,
+  signal: AbortSignal,
+): Promise<void> {
+  const session = await Session.open(fenceOptions(way, request.session), dependencies, signal).catch(
+    (error: unknown) => {
+      // A target that answers, but lets no other session in, can be asked over the one that stands.
+      if (error instanceof AppError && error.layer === "login" && !signal.aborted) return undefined;
+      throw error;
+    },
+  );
+  if (session === undefined) {
+    await way.resetUnit();
+    await request.onUnitReset();
+    return;
+  }
+  try {
+    const { portalGroupTag } = session.status();
+    const isSameNexus = portalGroupTag !== undefined && portalGroupTag === request.portalGroupTag;
+    if (!isSameNexus) {
+      dependencies.logger.info("the unit is reset: the lost path led to another portal group", {
+        lun: formatLun(request.lun),
+      });
+      await session.taskManagement({ function: "lun-reset", lun: request.lun });
+      await request.onUnitReset();
+    }
+  } finally {
+    await session.logout().catch(() => session.close());
+  }
+}
+
+function fenceOptions(way: FenceWay, lost: SessionOptions): SessionOptions {
+  const { targetName, initiatorName, isid, chap, headerDigest, dataDigest, timers } = lost;
+  return {
+    portal: way.portal,
+    isPortalPinned: true,
+    ...(way.localAddress === undefined ? {} : { localAddress: way.localAddress }),
+    ...(way.localInterface === undefined ? {} : { localInterface: way.localInterface }),
+    ...(targetName === undefined ? {} : { targetName }),
+    ...{ initiatorName, isid, headerDigest, dataDigest },
+    ...(chap === undefined ? {} : { chap }),
+    maxTasks: 1,
+    timers: { ...timers, ...FENCE_TIMERS },
+  };
+}

@@ -1,0 +1,99 @@
+import { AppError, errorCode } from "../base/errors.js";
+import { Emitter } from "../base/emitter.js";
+import type { WriteOptions, WriteZeroesOptions, BlockDevice, ByteRange } from "../block/device.js";
+import { ForwardingDevice } from "../block/forwarding-device.js";
+import type { IscsiLun } from "../block/iscsi-lun.js";
+import type { LunCommander } from "../block/lun-commands.js";
+import { LunReservation } from "../block/lun-reservation.js";
+import type { SessionDependencies } from "../session/session-options.js";
+import type { ReservationStatus } from "./reservation-status.js";
+import { type ReservationOptions, VolumeReservation } from "./volume-reservation.js";
+
+/** Lets the paths of a volume to its unit as the reservations there allow, and says when that is over for good. */
+export class VolumeAdmission {
+  readonly #reservation: VolumeReservation;
+  readonly #lost = new Emitter<AppError>();
+  #isLost = false;
+
+  constructor(options: ReservationOptions, dependencies: SessionDependencies) {
+    this.#reservation = new VolumeReservation(options, dependencies);
+  }
+
+  /** Rejects with what keeps the path out: see VolumeReservation.admit. */
+  async admit(commander: LunCommander, pathId: string): Promise<void> {
+    try {
+      await this.#reservation.admit(new LunReservation(commander), pathId);
+    } catch (error) {
+      if (error instanceof AppError && error.code === "RESERVATION_LOST") this.#tellLost(error);
+      throw error;
+    }
+  }
+
+  /** Another node has the volume: nothing that this one still writes may be carried out. Told once. */
+  onLost(listener: (reason: AppError) => void): () => void {
+    return this.#lost.on(listener);
+  }
+
+  #tellLost(reason: AppError): void {
+    if (this.#isLost) return;
+    this.#isLost = true;
+    this.#lost.emit(reason);
+  }
+
+  status(): ReservationStatus {
+    return this.#reservation.status();
+  }
+
+  /** Gives the reservation back over the ways that are left. Does not fail. */
+  async leave(ways: readonly { readonly pathId: string; readonly commander: LunCommander }[]): Promise<void> {
+    await this.#reservation.leave(
+      ways.map(({ pathId, commander }) => ({ pathId, reservation: new LunReservation(commander) })),
+    );
+  }
+}
+
+/** The unit with its conflicts looked into: see GuardedDevice. */
+export function guardedDevice(unit: IscsiLun): BlockDevice {
+  return new GuardedDevice(unit);
+}
+
+/**
+ * A unit whose answer RESERVATION CONFLICT is not taken as it is: the target may have forgotten this nexus' registration,
+ * which is put right, or another node may have taken the unit, which ends with RESERVATION_LOST. Reads never conflict with
+ * the reservations we take.
+ */
+class GuardedDevice extends ForwardingDevice {
+  readonly #unit: IscsiLun;
+
+  constructor(unit: IscsiLun) {
+    super(unit);
+    this.#unit = unit;
+  }
+
+  override write(offsetBytes: number, source: Buffer, options?: WriteOptions): Promise<void> {
+    return this.#lookInto(() => this.inner.write(offsetBytes, source, options));
+  }
+
+  override unmap(ranges: readonly ByteRange[]): Promise<void> {
+    return this.#lookInto(() => this.inner.unmap(ranges));
+  }
+
+  override writeZeroes(range: ByteRange, options?: WriteZeroesOptions): Promise<void> {
+    return this.#lookInto(() => this.inner.writeZeroes(range, options));
+  }
+
+  override flush(): Promise<void> {
+    return this.#lookInto(() => this.inner.flush());
+  }
+
+  async #lookInto(act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      if (errorCode(error) !== "BLOCK_RESERVATION_CONFLICT") throw error;
+      // Asks who holds the unit; rejects with what was found when we must not use it.
+      await this.#unit.refresh();
+      await act();
+    }
+  }
+}

@@ -1,0 +1,384 @@
+import { sleep, type Clock } from "../base/clock.js";
+import { CancelledError, errorMessage } from "../base/errors.js";
+import { MAX_RESERVATION_ROUNDS, RESERVATION_LEAVE_TIMEOUT_MS } from "../base/limits.js";
+import type { Logger } from "../base/logger.js";
+import { Mutex } from "../base/mutex.js";
+import { isSameCluster } from "../base/reservation-key.js";
+import {
+  isReservationCommandUnknown,
+  isReservationConflict,
+  isTargetsAnswer,
+  type LunReservation,
+  type ReservationOutcome,
+  type UnitReservations,
+} from "../block/lun-reservation.js";
+import { ReservationType } from "../scsi/opcodes.js";
+import { NO_RESERVATION_KEY, type ReservationKey } from "../scsi/persistent-reserve.js";
+import {
+  heldByLegacy,
+  heldByStranger,
+  keyShared,
+  lost,
+  ReservationError,
+  unsettled,
+  unsupported,
+} from "./reservation-errors.js";
+import {
+  hasTargetForgotten,
+  isHeldBy,
+  isOfInitiator,
+  isUndisturbed,
+  requireClaimable,
+  requireRegistrantsWrite,
+  type ReservationHolder,
+  type ReservationOwner,
+  victimsOf,
+} from "./reservation-rules.js";
+import { bestEffort, giveBackReservation, type ReservationWay } from "./reservation-leave.js";
+import type { ReservationStatus } from "./reservation-status.js";
+
+/** `off`: reservations are left alone. `auto`: taken where the unit has them. `required`: a unit without is refused. */
+export type FencingMode = "off" | "auto" | "required";
+
+export interface ReservationOptions extends ReservationOwner {
+  readonly mode: FencingMode;
+  /** Of this node: not zero, and no other node's. */
+  readonly key: ReservationKey;
+  /** The name this node logs in with: tells its registrations from those of another node with the same key. */
+  readonly initiatorName: string;
+  /** This node had the volume before its process ended: what it has lost since is not taken back. */
+  readonly isTakeOver: boolean;
+}
+
+export interface ReservationDependencies {
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * `none`: no path was admitted yet, or all was given back. `held`: by this node (over any of its paths). `registered`: a
+ * node that shares the volume holds it. `lost`: another node took it.
+ */
+export type ReservationStanding = "off" | "none" | "unsupported" | "held" | "registered" | "lost";
+
+export interface VolumeReservationStatus extends ReservationStatus {
+  readonly mode: FencingMode;
+  readonly state: ReservationStanding;
+}
+
+/** One attempt to admit a path. */
+interface Trial {
+  readonly unit: LunReservation;
+  readonly pathId: string;
+  /** This attempt has registered the nexus: what is to be undone when it fails. */
+  hasRegistered: boolean;
+}
+
+/** How the unit stands once a path is admitted. */
+interface Settled {
+  readonly standing: "held" | "registered";
+  readonly state: UnitReservations;
+}
+
+/**
+ * Keeps a volume for this node by persistent reservations "write exclusive, registrants only" (SPC-5 §5.13), over all of
+ * its paths. A unit that nobody of ours holds is claimed once; what this node had and lost is never taken back, because
+ * its late writes would land on those of the node that has it.
+ */
+export class VolumeReservation {
+  readonly #options: ReservationOptions;
+  readonly #dependencies: ReservationDependencies;
+  /** Registrations of one path are part of what another path finds. */
+  readonly #turn = new Mutex();
+  /** A path was admitted, so others may rely on the volume being ours: nothing is claimed any more. */
+  #hasAdmitted: boolean;
+  #standing: ReservationStanding;
+  #holderKey: ReservationKey = "";
+  #loss: ReservationError | undefined;
+  #isOver = false;
+  /** APTPL is asked for. */
+  #isPersistent = false;
+  /** Nodes were preempted whose tasks may still be carried out. */
+  #owesAbort = false;
+  /** PRGENERATION when a path was admitted last; undefined before. */
+  #generation: number | undefined;
+
+  constructor(options: ReservationOptions, dependencies: ReservationDependencies) {
+    this.#options = options;
+    this.#dependencies = dependencies;
+    this.#hasAdmitted = options.isTakeOver;
+    this.#standing = options.mode === "off" ? "off" : "none";
+  }
+
+  status(): VolumeReservationStatus {
+    const { mode, key } = this.#options;
+    const isUnused = this.#standing === "off" || this.#standing === "unsupported";
+    return { mode, state: this.#standing, key: isUnused ? "" : key, holderKey: this.#holderKey };
+  }
+
+  /**
+   * Registers a path, and takes the reservation where nobody of ours has it. To be called for every path after its login
+   * and once its unit is known to be the right one, before it carries requests; again after every reconnection, after the
+   * unit attentions 2A/03, 2A/04 and 2A/05, and after a RESERVATION CONFLICT. Resolves when the path may be used. Rejects
+   * with ReservationError when it must not be, with CancelledError after `leave`, and with BlockError or ScsiError when
+   * it could not be told: the question has to be asked again.
+   */
+  async admit(unit: LunReservation, pathId: string): Promise<void> {
+    if (this.#options.mode === "off") return;
+    await this.#turn.run(async () => {
+      if (this.#isOver) throw new CancelledError("initiator", "CONNECT_CANCELLED", "the volume is being detached");
+      if (this.#loss !== undefined) throw this.#loss;
+      const trial: Trial = { unit, pathId, hasRegistered: false };
+      try {
+        await this.#admit(trial);
+      } catch (error) {
+        const isRefusal = error instanceof ReservationError;
+        // What a path in use has registered stays for its next attempt: another one may rely on it.
+        if (isRefusal || !this.#hasAdmitted) await this.#undo(trial);
+        if (isRefusal && error.code === "RESERVATION_LOST") this.#lose(error);
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * The volume is given up by this node: ends its registrations and the reservation over ways that are up, also those of
+   * paths that are not, together with their tasks. Does not fail, and ends after RESERVATION_LEAVE_TIMEOUT_MS. Nothing is
+   * admitted afterwards.
+   */
+  async leave(ways: readonly ReservationWay[]): Promise<void> {
+    this.#isOver = true;
+    if (this.#options.mode === "off") return;
+    const { clock, logger } = this.#dependencies;
+    const over = new AbortController();
+    const isLate = sleep(clock, RESERVATION_LEAVE_TIMEOUT_MS, over.signal).then(
+      () => logger.warn("the reservation could not be given back in time"),
+      () => undefined,
+    );
+    const given = this.#turn.run(() => this.#giveBack(ways)).finally(() => over.abort(new Error("given back")));
+    await Promise.race([given, isLate]);
+  }
+
+  async #admit(trial: Trial): Promise<void> {
+    const { unit } = trial;
+    try {
+      const before = await unit.readState();
+      if (before === undefined) {
+        this.#doWithout(trial, "it does not know PERSISTENT RESERVE IN");
+        return;
+      }
+      if (this.#generation === undefined && !(await this.#learnCapabilities(trial))) return;
+      await this.#requireOwnKey(unit, before);
+      const settled = this.#hasAdmitted ? await this.#rejoin(trial) : await this.#claim(trial, before);
+      await this.#requireOwnKey(unit, settled.state);
+      this.#adopt(trial, settled);
+    } catch (error) {
+      if (isReservationCommandUnknown(error)) {
+        await this.#undo(trial);
+        this.#doWithout(trial, errorMessage(error));
+        return;
+      }
+      // What reads, or registers with no key, conflicts only with reservations of another kind (SPC-2 §5.5.1).
+      if (isReservationConflict(error)) throw heldByLegacy();
+      throw error;
+    }
+  }
+
+  /** The unit has no reservations that help. Throws where they are demanded, or were in use. */
+  #doWithout({ pathId }: Trial, reason: string): void {
+    const wasReserved = this.#generation !== undefined;
+    if (this.#options.mode === "required" || wasReserved) throw unsupported(reason);
+    if (this.#standing !== "unsupported") {
+      this.#dependencies.logger.warn("the unit has no persistent reservations, other nodes are not kept from writing", {
+        path: pathId,
+        reason,
+      });
+    }
+    this.#standing = "unsupported";
+    this.#holderKey = "";
+    this.#hasAdmitted = true;
+  }
+
+  /** Resolves with false when the unit is used without reservations. */
+  async #learnCapabilities(trial: Trial): Promise<boolean> {
+    const capabilities = await trial.unit.readCapabilities();
+    const types = capabilities?.types ?? [];
+    if (types.length > 0 && !types.includes(ReservationType.writeExclusiveRegistrantsOnly)) {
+      this.#doWithout(trial, `it has the reservation types ${types.join(", ")}, but not 5`);
+      return false;
+    }
+    this.#isPersistent = capabilities?.canPersistThroughPowerLoss ?? false;
+    return true;
+  }
+
+  /** Two nodes with one key could not be told apart. Looked at where the unit says who has registered what. */
+  async #requireOwnKey(unit: LunReservation, { keys }: UnitReservations): Promise<void> {
+    const { key, initiatorName } = this.#options;
+    if (!keys.includes(key)) return;
+    const status = await unit.readFullStatus();
+    const other = status?.registrations.find(
+      (registration) => registration.key === key && !isOfInitiator(registration.initiatorPort, initiatorName),
+    );
+    if (other !== undefined) throw keyShared(key, other.initiatorPort);
+  }
+
+  /** The first admission on this node: what nodes of this cluster have left is taken, unless they share the volume. */
+  async #claim(trial: Trial, before: UnitReservations): Promise<Settled> {
+    const { key } = this.#options;
+    const { unit } = trial;
+    requireClaimable(this.#options, before);
+    await this.#register(trial);
+    for (let round = 0; round < MAX_RESERVATION_ROUNDS; round += 1) {
+      const state = await this.#readAgain(unit);
+      // Another node that claims it as well came after us.
+      if (!state.keys.includes(key)) throw lost(key, state);
+      requireClaimable(this.#options, state);
+      const victims = victimsOf(this.#options, state);
+      if (victims.length > 0) {
+        this.#dependencies.logger.warn("the volume is taken from another node", { path: trial.pathId, keys: victims });
+        // A conflict means that a victim is gone already, or that we are: the next look tells.
+        for (const victim of victims) await this.#preempt(unit, victim);
+      } else if (state.holder === undefined) {
+        await unit.reserve(key);
+      } else {
+        await this.#endVictimsTasks(unit);
+        return { standing: this.#standingUnder(state.holder), state };
+      }
+    }
+    throw unsettled();
+  }
+
+  async #preempt(unit: LunReservation, victim: ReservationKey): Promise<void> {
+    const { key } = this.#options;
+    try {
+      await unit.preemptAndAbort(key, victim);
+    } catch (error) {
+      if (!isReservationCommandUnknown(error)) throw error;
+      // tgt knows PREEMPT alone, which leaves writes on their way that it has let in before.
+      this.#owesAbort = true;
+      await unit.preempt(key, victim);
+    }
+  }
+
+  async #endVictimsTasks(unit: LunReservation): Promise<void> {
+    if (!this.#owesAbort) return;
+    if (!(await unit.endTasks())) {
+      this.#dependencies.logger.warn("writes of the preempted node that are under way cannot be ended");
+    }
+    this.#owesAbort = false;
+  }
+
+  /** A further path, a reconnected one, or one of the process after ours: only what is still ours is gone on with. */
+  async #rejoin(trial: Trial): Promise<Settled> {
+    const { key } = this.#options;
+    const { unit } = trial;
+    for (let round = 0; round < MAX_RESERVATION_ROUNDS; round += 1) {
+      const isRegistered = (await this.#registerOver(unit, key)) === "done";
+      const found = await this.#readAgain(unit);
+      if (isRegistered && found.keys.includes(key)) return this.#settle(trial, found);
+      const isForgotten = !found.keys.includes(key);
+      if (isForgotten && !hasTargetForgotten(this.#options, found, this.#generation)) throw lost(key, found);
+      await this.#register(trial);
+      const after = await this.#readAgain(unit);
+      if (isForgotten || isUndisturbed(this.#options, found, after)) return this.#settle(trial, after);
+      // We may have been preempted between the two looks, and have come back as if that had not been.
+      await this.#undo(trial);
+    }
+    throw unsettled();
+  }
+
+  /** This nexus is registered: reserves where nobody does, and says who does. */
+  async #settle({ unit }: Trial, found: UnitReservations): Promise<Settled> {
+    const { key, isShared } = this.#options;
+    let state = found;
+    for (let round = 0; round < MAX_RESERVATION_ROUNDS; round += 1) {
+      const { holder } = state;
+      if (!state.keys.includes(key)) throw lost(key, state);
+      if (holder !== undefined) {
+        const isOurs = isHeldBy(this.#options, holder);
+        if (!isOurs && !isShared) throw lost(key, state);
+        if (!isOurs && !isSameCluster(holder.key, key)) throw heldByStranger(holder.key, state);
+        requireRegistrantsWrite(holder);
+        return { standing: this.#standingUnder(holder), state };
+      }
+      await unit.reserve(key);
+      state = await this.#readAgain(unit);
+    }
+    throw unsettled();
+  }
+
+  #standingUnder(holder: ReservationHolder): Settled["standing"] {
+    return isHeldBy(this.#options, holder) ? "held" : "registered";
+  }
+
+  /** Registers a nexus that has no registration, or one with a key that is not valid any more. */
+  async #register(trial: Trial): Promise<void> {
+    // Also when no answer comes: the target may have done it.
+    trial.hasRegistered = true;
+    if ((await this.#registerOver(trial.unit, NO_RESERVATION_KEY)) === "done") return;
+    if ((await this.#registerOver(trial.unit)) === "conflict") throw heldByLegacy();
+  }
+
+  /** `before`: what is registered for the nexus; absent: whatever that is. */
+  async #registerOver(unit: LunReservation, before?: ReservationKey): Promise<ReservationOutcome> {
+    const { key } = this.#options;
+    const request = { key, ...(before === undefined ? {} : { before }) };
+    if (!this.#isPersistent) return unit.register(request);
+    try {
+      return await unit.register({ ...request, isPersistent: true });
+    } catch (error) {
+      if (!isTargetsAnswer(error) || isReservationCommandUnknown(error)) throw error;
+      // LIO says that it can, and cannot where its folder for that is missing; it may have registered all the same.
+      this.#dependencies.logger.warn("the unit does not keep reservations over a loss of power", {
+        reason: errorMessage(error),
+      });
+      this.#isPersistent = false;
+      return unit.register(before === key ? request : { key });
+    }
+  }
+
+  async #readAgain(unit: LunReservation): Promise<UnitReservations> {
+    const state = await unit.readState();
+    if (state !== undefined) return state;
+    throw unsupported("it has ceased to know PERSISTENT RESERVE IN");
+  }
+
+  #adopt({ pathId }: Trial, { standing, state }: Settled): void {
+    const holderKey = state.holder?.key ?? "";
+    if (this.#standing !== standing || this.#holderKey !== holderKey) {
+      this.#dependencies.logger.info("the volume is reserved", { path: pathId, state: standing, holderKey });
+    }
+    this.#hasAdmitted = true;
+    this.#generation = state.generation;
+    this.#standing = standing;
+    this.#holderKey = holderKey;
+  }
+
+  #lose(error: ReservationError): void {
+    const { holderKey } = error.details;
+    this.#loss = error;
+    this.#standing = "lost";
+    this.#holderKey = typeof holderKey === "string" ? holderKey : "";
+    this.#dependencies.logger.error("the volume was taken by another node, nothing is written any more", {
+      holderKey: this.#holderKey,
+      reason: error.message,
+    });
+  }
+
+  async #undo(trial: Trial): Promise<void> {
+    if (!trial.hasRegistered) return;
+    trial.hasRegistered = false;
+    const { unit, pathId } = trial;
+    await bestEffort(this.#dependencies.logger, pathId, () => unit.unregister(this.#options.key));
+  }
+
+  async #giveBack(ways: readonly ReservationWay[]): Promise<void> {
+    const isLost = this.#standing === "lost";
+    if (!isLost && this.#standing !== "held" && this.#standing !== "registered") return;
+    if (ways.length === 0) return;
+    await giveBackReservation(ways, { ...this.#options, isLost }, this.#dependencies.logger);
+    if (isLost) return;
+    this.#standing = "none";
+    this.#holderKey = "";
+  }
+}
