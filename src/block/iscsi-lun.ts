@@ -30,9 +30,17 @@ import type {
 import { BlockError } from "./errors.js";
 import { asksForLook } from "./lun-attentions.js";
 import { LunCommander, type LunCommanderDependencies } from "./lun-commands.js";
-import { identityMismatch, isSameUnit, requireExpected, requireSameName } from "./lun-identity.js";
+import {
+  type FoundUnit,
+  identityMismatch,
+  isRefusal,
+  isSameUnit,
+  refusalOf,
+  requireExpected,
+  requireSameName,
+} from "./lun-identity.js";
 import { type LunProfile, lookAtUnit } from "./lun-inspection.js";
-import { blockExtents, splitRange, unmapBatches, writePlainZeroes } from "./lun-ranges.js";
+import { blockExtents, splitRange, toBlocks, unmapBatches, writePlainZeroes } from "./lun-ranges.js";
 
 export interface IscsiLunOptions {
   readonly lun: Lun;
@@ -120,11 +128,12 @@ export class IscsiLun implements BlockDevice {
 
   /** Use openIscsiLun. */
   async open(): Promise<void> {
-    const look = await lookAtUnit(this.#commander, this.#lun);
-    if (look.kind === "whole") {
-      const { expectedId = "", expectedSizeBytes = 0 } = this.#options;
-      requireExpected(look.profile.info, { lun: this.#lun, expectedId, expectedSizeBytes });
+    const { expectedId = "", expectedSizeBytes = 0 } = this.#options;
+    const look = await lookAtUnit(this.#commander, this.#lun, async (found) => {
+      requireExpected(found, { lun: this.#lun, expectedId, expectedSizeBytes });
       await this.#options.admit?.(this.#commander);
+    });
+    if (look.kind === "whole") {
       this.#profile = look.profile;
     } else {
       const reference = this.#options.reference?.();
@@ -321,45 +330,40 @@ export class IscsiLun implements BlockDevice {
   /** Looks whether the unit is still the one it was, and what it says of itself now. Rejects when it cannot tell. */
   async #verify(): Promise<GuardVerdict> {
     const before = this.#known().info;
-    const look = await lookAtUnit(this.#commander, this.#lun);
-    if (look.kind === "limited" && this.#options.reference === undefined) throw look.cause;
-    const info = look.kind === "whole" ? look.profile.info : { ...before, identity: look.identity };
-    if (!isSameUnit(before, info)) {
-      const reason = identityMismatch(this.#lun, before.identity.id, info);
-      const isNews = this.#refusal === undefined;
-      this.#refuse(reason);
-      this.#logger.error("the unit is not the one it was, I/O is refused", {
-        lun: formatLun(this.#lun),
-        expected: before.identity.id,
-        found: info.identity.id,
+    try {
+      const look = await lookAtUnit(this.#commander, this.#lun, async (found) => {
+        this.#requireSame(before, found);
+        await this.#options.admit?.(this.#commander);
       });
-      if (isNews) {
-        this.#events.emit({ kind: "identity-changed", expected: before.identity, found: info.identity });
+      if (look.kind === "limited") {
+        if (this.#options.reference === undefined) throw look.cause;
+        // Who else may write is asked when something can be written.
+        this.#requireSame(before, { ...before, identity: look.identity });
       }
-      return { kind: "refused", reason };
+      this.#isHalfKnown = look.kind === "limited";
+      if (this.#refusal?.code !== "BLOCK_CLOSED") this.#refusal = undefined;
+      if (look.kind === "whole") this.#adopt(look.profile);
+      return { kind: "accepted" };
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      this.#refuse(refusalOf(error));
+      return { kind: "refused", reason: error };
     }
-    this.#isHalfKnown = look.kind === "limited";
-    // Who else may write is asked when something can be written.
-    const refusal = look.kind === "limited" ? undefined : await this.#askAdmission();
-    if (refusal !== undefined) return { kind: "refused", reason: refusal };
-    if (this.#refusal?.code !== "BLOCK_CLOSED") this.#refusal = undefined;
-    if (look.kind === "whole") this.#adopt(look.profile);
-    return { kind: "accepted" };
   }
 
-  /** Why the unit, which is the right one, must not be used. Rejects when it cannot be told. */
-  async #askAdmission(): Promise<AppError | undefined> {
-    try {
-      await this.#options.admit?.(this.#commander);
-      return undefined;
-    } catch (error) {
-      if (!(error instanceof AppError) || error.layer !== "initiator") throw error;
-      const { message, details } = error;
-      this.#refuse(
-        new BlockError("BLOCK_RESERVATION_CONFLICT", message, { retry: "other-path", cause: error, details }),
-      );
-      return error;
+  /** Throws BLOCK_IDENTITY_MISMATCH, and tells of it when it is news. */
+  #requireSame(before: BlockDeviceInfo, found: FoundUnit): void {
+    if (isSameUnit(before, found)) return;
+    const { identity: expected } = before;
+    this.#logger.error("the unit is not the one it was, I/O is refused", {
+      lun: formatLun(this.#lun),
+      expected: expected.id,
+      found: found.identity.id,
+    });
+    if (this.#refusal === undefined) {
+      this.#events.emit({ kind: "identity-changed", expected, found: found.identity });
     }
+    throw identityMismatch(this.#lun, expected.id, found);
   }
 
   #refuse(reason: BlockError): void {
@@ -390,8 +394,4 @@ export class IscsiLun implements BlockDevice {
   #unsupported(what: string): BlockError {
     return new BlockError("BLOCK_NOT_SUPPORTED", `LUN ${formatLun(this.#lun)} cannot ${what}`);
   }
-}
-
-function toBlocks(range: ByteRange, { logicalBlockBytes }: BlockDeviceInfo): BlockRange {
-  return { lba: range.offsetBytes / logicalBlockBytes, blocks: range.lengthBytes / logicalBlockBytes };
 }

@@ -1,6 +1,10 @@
+import { AppError } from "../base/errors.js";
 import { type Lun, formatLun } from "../base/lun.js";
 import type { BlockDeviceInfo, DeviceIdentity } from "./device.js";
 import { BlockError } from "./errors.js";
+
+/** What tells one unit from another, as read from it. */
+export type FoundUnit = Pick<BlockDeviceInfo, "identity" | "sizeBytes" | "logicalBlockBytes">;
 
 export interface ExpectedUnit {
   readonly lun: Lun;
@@ -11,7 +15,7 @@ export interface ExpectedUnit {
 }
 
 /** Throws BLOCK_IDENTITY_MISMATCH unless the unit is the one that is expected. */
-export function requireExpected(info: BlockDeviceInfo, { lun, expectedId, expectedSizeBytes }: ExpectedUnit): void {
+export function requireExpected(info: FoundUnit, { lun, expectedId, expectedSizeBytes }: ExpectedUnit): void {
   if (expectedId !== "" && expectedId !== info.identity.id) throw identityMismatch(lun, expectedId, info);
   // A volume may have grown since it was seen last; it does not shrink.
   if (isWeak(info.identity.id) && info.sizeBytes < expectedSizeBytes) {
@@ -23,7 +27,7 @@ export function requireExpected(info: BlockDeviceInfo, { lun, expectedId, expect
  * By identity; where that is no name of VPD page 83h, by everything the unit says, and it must not be smaller. Another block
  * size makes another device of it.
  */
-export function isSameUnit(before: BlockDeviceInfo, now: BlockDeviceInfo): boolean {
+export function isSameUnit(before: FoundUnit, now: FoundUnit): boolean {
   if (before.logicalBlockBytes !== now.logicalBlockBytes) return false;
   if (before.identity.id !== now.identity.id) return false;
   if (!isWeak(before.identity.id)) return true;
@@ -36,13 +40,13 @@ export function isSameUnit(before: BlockDeviceInfo, now: BlockDeviceInfo): boole
  * The same for a unit of which nothing but the name can be read now: throws unless that is its own alone, and the one of
  * `reference`.
  */
-export function requireSameName(lun: Lun, reference: BlockDeviceInfo, identity: DeviceIdentity): void {
+export function requireSameName(lun: Lun, reference: FoundUnit, identity: DeviceIdentity): void {
   if (!isWeak(identity.id) && identity.id === reference.identity.id) return;
   throw identityMismatch(lun, reference.identity.id, { ...reference, identity, sizeBytes: 0 });
 }
 
 /** Names the unit expected and the unit found. Another path may lead to the right one. */
-export function identityMismatch(lun: Lun, expected: string, found: BlockDeviceInfo): BlockError {
+export function identityMismatch(lun: Lun, expected: string, found: FoundUnit): BlockError {
   const { id } = found.identity;
   return new BlockError(
     "BLOCK_IDENTITY_MISMATCH",
@@ -50,6 +54,19 @@ export function identityMismatch(lun: Lun, expected: string, found: BlockDeviceI
       `expected ${expected}; check how the array maps its volumes`,
     { retry: "other-path", details: { expected, found: id, foundSizeBytes: found.sizeBytes } },
   );
+}
+
+/** Is it certain that the unit must not be used? Every other error means that it could not be told. */
+export function isRefusal(error: unknown): error is AppError {
+  if (!(error instanceof AppError)) return false;
+  return error.code === "BLOCK_IDENTITY_MISMATCH" || error.layer === "initiator";
+}
+
+/** What commands to a refused unit fail with. */
+export function refusalOf(reason: AppError): BlockError {
+  if (reason instanceof BlockError) return reason;
+  const { message, details } = reason;
+  return new BlockError("BLOCK_RESERVATION_CONFLICT", message, { retry: "other-path", cause: reason, details });
 }
 
 /** A serial number is unique to its vendor at best, and no name is none: there the size counts too. */

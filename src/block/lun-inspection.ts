@@ -39,6 +39,7 @@ import {
   decodeUnitSerialNumber,
 } from "../scsi/vpd.js";
 import type { BlockDeviceInfo, DeviceIdentity } from "./device.js";
+import type { FoundUnit } from "./lun-identity.js";
 import { BlockError } from "./errors.js";
 import { isAccessStateError, type LunCommander } from "./lun-commands.js";
 
@@ -71,17 +72,25 @@ export async function awaitReady(commander: LunCommander): Promise<void> {
   await commander.run({ cdb: testUnitReady(), isProbe: true });
 }
 
-/** Reads all that is to know of a unit. Rejects with BlockError, ScsiError. */
-export async function inspectLun(commander: LunCommander, lun: Lun): Promise<LunProfile> {
+/** Called with who the unit is, before more is asked of it; what it rejects with ends the inspection. */
+export type Recognition = (found: FoundUnit) => Promise<void>;
+
+/**
+ * Reads all that is to know of a unit. Rejects with BlockError, ScsiError. A unit that others have reserved tells who it is
+ * and how large; what follows may need a registration (SPC-5 §5.13.1).
+ */
+export async function inspectLun(commander: LunCommander, lun: Lun, recognise: Recognition): Promise<LunProfile> {
   const { identity, pages } = await readIdentity(commander, lun);
   const capacity = await readCapacity(commander);
+  const { logicalBlockBytes } = capacity;
+  await recognise({ identity, logicalBlockBytes, sizeBytes: capacity.blocks * logicalBlockBytes });
   const limits = pages.has(VpdPage.blockLimits)
     ? decodeBlockLimits(await readVpd(commander, VpdPage.blockLimits))
     : undefined;
   const provisioning = pages.has(VpdPage.logicalBlockProvisioning)
     ? decodeLogicalBlockProvisioning(await readVpd(commander, VpdPage.logicalBlockProvisioning))
     : undefined;
-  const mode = await readMode(commander);
+  const mode = await readModeIfLet(commander);
   const hasVolatileCache = await readCacheState(commander, mode);
   const canReportBlockStatus = capacity.isProvisioned && (await canReadLbaStatus(commander));
   return buildProfile({ identity, capacity, limits, provisioning, mode, hasVolatileCache, canReportBlockStatus });
@@ -94,10 +103,10 @@ export type UnitLook =
   | { readonly kind: "limited"; readonly identity: DeviceIdentity; readonly cause: BlockError };
 
 /** Looks at a unit, as far as the access state of the port lets it be looked at. Rejects with BlockError, ScsiError. */
-export async function lookAtUnit(commander: LunCommander, lun: Lun): Promise<UnitLook> {
+export async function lookAtUnit(commander: LunCommander, lun: Lun, recognise: Recognition): Promise<UnitLook> {
   try {
     await awaitReady(commander);
-    return { kind: "whole", profile: await inspectLun(commander, lun) };
+    return { kind: "whole", profile: await inspectLun(commander, lun, recognise) };
   } catch (error) {
     if (!isAccessStateError(error)) throw error;
     const { identity } = await readIdentity(commander, lun, true);
@@ -169,12 +178,27 @@ async function readMode(commander: LunCommander): Promise<ModeData | undefined> 
   return undefined;
 }
 
+/** The same, and undefined where others have reserved the unit: who only reads can do without. */
+async function readModeIfLet(commander: LunCommander): Promise<ModeData | undefined> {
+  try {
+    return await readMode(commander);
+  } catch (error) {
+    if (error instanceof BlockError && error.code === "BLOCK_RESERVATION_CONFLICT") return undefined;
+    throw error;
+  }
+}
+
 /** A unit that does not say whether it caches is taken to do so, unless it does not even know how to flush. */
 async function readCacheState(commander: LunCommander, mode: ModeData | undefined): Promise<boolean> {
   const page = mode === undefined ? undefined : findModePage(mode, ModePage.caching);
   if (page !== undefined) return decodeCachingPage(page).isWriteCacheEnabled;
-  const flushed = await tolerate(() => commander.run({ cdb: synchronizeCache10(), isProbe: true }));
-  return flushed !== undefined;
+  try {
+    const flushed = await tolerate(() => commander.run({ cdb: synchronizeCache10(), isProbe: true }));
+    return flushed !== undefined;
+  } catch (error) {
+    if (error instanceof BlockError && error.code === "BLOCK_RESERVATION_CONFLICT") return true;
+    throw error;
+  }
 }
 
 async function canReadLbaStatus(commander: LunCommander): Promise<boolean> {

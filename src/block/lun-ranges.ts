@@ -3,6 +3,11 @@ import type { LbaStatus } from "../scsi/lba-status.js";
 import type { BlockDevice, BlockDeviceInfo, BlockExtent, ByteRange, WriteOptions } from "./device.js";
 import { BlockError } from "./errors.js";
 
+/** A range in blocks of the device: it is whole blocks, which the validate filter sees to. */
+export function toBlocks(range: ByteRange, { logicalBlockBytes }: BlockDeviceInfo): BlockRange {
+  return { lba: range.offsetBytes / logicalBlockBytes, blocks: range.lengthBytes / logicalBlockBytes };
+}
+
 /** A range in pieces of at most `maxBlocks`. */
 export function splitRange(range: BlockRange, maxBlocks: number): BlockRange[] {
   const pieces: BlockRange[] = [];

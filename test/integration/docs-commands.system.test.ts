@@ -229,8 +229,8 @@ describeNeeding([join(process.cwd(), "dist", "main.js")], "documented commands, 
   it("names only flags that exist", async () => {
     const helps = await Promise.all([
       ...HAWSER.map((name) => succeeding(`node dist/main.js ${name} --help`)),
-      ...HAWSERCTL.map((name) => succeeding(`node dist/hawserctl.js ${name} --help`)),
-      ...["quickstart", "test", "bench", "image", "e2e", "traps", "coverage"].map((name) =>
+      ...[...HAWSERCTL, "paths set-path"].map((name) => succeeding(`node dist/hawserctl.js ${name} --help`)),
+      ...["quickstart", "test", "bench", "image", "e2e", "traps", "coverage", "paths"].map((name) =>
         succeeding(`scripts/${name} --help`),
       ),
       succeeding("npm run --silent sim -- --help"),
