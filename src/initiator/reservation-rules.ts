@@ -45,9 +45,10 @@ export function victimsOf({ key, isShared }: ReservationOwner, state: UnitReserv
 }
 
 /**
- * Is our key gone because the target has lost its memory? PRGENERATION begins at zero then; a node that preempted us has
- * made it grow, even if it has left since (SPC-5 §6.16.2). `lastGeneration` is undefined where it is not known: the
- * process before ours cannot be asked what it saw.
+ * Is our key gone although nobody has taken it away? PRGENERATION counts what initiators do to registrations (SPC-5
+ * §6.16.2). It begins at zero when a target has lost its memory; it stays as it was when a target has dropped our
+ * registration with our session, as LIO does without an ACL of ours; a node that preempted us has made it grow, even if it
+ * has left since. `lastGeneration` is undefined where it is not known: the process before ours cannot be asked.
  */
 export function hasTargetForgotten(
   { key, isShared }: ReservationOwner,
@@ -56,9 +57,10 @@ export function hasTargetForgotten(
 ): boolean {
   const isEmpty = found.keys.length === 0 && found.holder === undefined;
   if (lastGeneration === undefined) return isEmpty;
-  if (found.generation >= lastGeneration) return false;
+  if (isEmpty) return found.generation <= lastGeneration;
   // The others of a shared volume come back as we do.
-  return isEmpty || (isShared && found.keys.every((other) => isSameCluster(other, key)));
+  const haveOthersReturned = isShared && found.keys.every((other) => isSameCluster(other, key));
+  return found.generation < lastGeneration && haveOthersReturned;
 }
 
 /** Was our key registered all the time between two looks, the second of which sees one nexus more of ours? */

@@ -9,6 +9,7 @@ import {
   isReservationConflict,
   isTargetsAnswer,
   type LunReservation,
+  type RegisterRequest,
   type ReservationOutcome,
   type UnitReservations,
 } from "../block/lun-reservation.js";
@@ -323,7 +324,7 @@ export class VolumeReservation {
   async #registerOver(unit: LunReservation, before?: ReservationKey): Promise<ReservationOutcome> {
     const { key } = this.#options;
     const request = { key, ...(before === undefined ? {} : { before }) };
-    if (!this.#isPersistent) return unit.register(request);
+    if (!this.#isPersistent) return this.#registerOrSee(unit, request);
     try {
       return await unit.register({ ...request, isPersistent: true });
     } catch (error) {
@@ -333,7 +334,19 @@ export class VolumeReservation {
         reason: errorMessage(error),
       });
       this.#isPersistent = false;
-      return unit.register(before === key ? request : { key });
+      return this.#registerOrSee(unit, before === key ? request : { key });
+    }
+  }
+
+  /** Without its folder LIO fails every registration, after it has made it: what the unit shows then is what counts. */
+  async #registerOrSee(unit: LunReservation, request: RegisterRequest): Promise<ReservationOutcome> {
+    try {
+      return await unit.register(request);
+    } catch (error) {
+      if (!isTargetsAnswer(error) || isReservationCommandUnknown(error)) throw error;
+      const { keys } = await this.#readAgain(unit);
+      if (!keys.includes(request.key)) throw error;
+      return "done";
     }
   }
 
