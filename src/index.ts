@@ -29,11 +29,16 @@ export { runBench, type BenchOptions, type BenchResult } from "./initiator/bench
 export {
   connectVolume,
   type ConnectedVolume,
+  type ConnectVolumeDependencies,
   type ConnectVolumeRequest,
   type VolumeConnectionStatus,
   type VolumeSessionStatus,
 } from "./initiator/connect-volume.js";
 export { type InitiatorSettings, parseInitiatorSettings } from "./initiator/settings.js";
+export type { ReservationOptions } from "./initiator/volume-reservation.js";
+export { PATH_POLICIES, type PathPolicy } from "./multipath/path-policy.js";
+export type { MultipathStatus, PathControl, PathEvent, PathStatus } from "./multipath/status.js";
+export { type NetworkInterfaces, SystemNetworkInterfaces } from "./host/network-interfaces.js";
 export { createIsid } from "./initiator/isid.js";
 export { listTargetLuns, type LunDescription } from "./initiator/list-target-luns.js";
 export { NbdServer, type NbdServerOptions } from "./nbd/server.js";

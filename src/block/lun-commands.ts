@@ -254,6 +254,7 @@ const blockCodes: Partial<Record<Verdict["reason"], BlockErrorCode>> = {
   "invalid-field": "BLOCK_NOT_SUPPORTED",
   "not-ready": "BLOCK_UNAVAILABLE",
   "no-such-lun": "BLOCK_NO_SUCH_LUN",
+  "alua-transitioning": "BLOCK_UNAVAILABLE",
   "alua-standby": "BLOCK_UNAVAILABLE",
   "alua-unavailable": "BLOCK_UNAVAILABLE",
   "alua-offline": "BLOCK_UNAVAILABLE",

@@ -331,8 +331,8 @@ export class IscsiPath implements PathPort {
       this.#tellDown({ kind: "refused", reason: event.reason });
     } else if (event.kind === "reconnect-failed" && event.reason.code !== "SESSION_PATH_REFUSED") {
       this.#tellDown({ kind: "down", reason: event.reason });
-    } else if (event.kind === "closed") {
-      this.#isUp = false;
+    } else if (event.kind === "closed" && this.#isUp) {
+      this.#tellDown({ kind: "down", reason: event.reason ?? notUp(this.id) });
     }
   }
 

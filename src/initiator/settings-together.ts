@@ -62,6 +62,13 @@ function checkPaths(settings: InitiatorSettings): void {
       "is for a volume of one session; with multipath mpio write pdoRemovePeriodSeconds, which is its equivalent",
     );
   }
+  if (settings.maxConnectionRetries !== undefined && settings.maxConnectionRetries >= 0) {
+    throw invalidSetting(
+      "maxConnectionRetries",
+      "would give a path up for good; with multipath mpio each is looked for for ever: remove it, or write " +
+        "pdoRemovePeriodSeconds to have requests fail without a path",
+    );
+  }
   if (settings.pathVerifyEnabled === false && settings.pathVerificationPeriodSeconds !== undefined) {
     throw invalidSetting("pathVerificationPeriodSeconds", "is useless while pathVerifyEnabled is false; remove one");
   }

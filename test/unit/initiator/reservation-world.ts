@@ -44,7 +44,7 @@ export interface ChangeOptions extends Partial<ReservationOptions> {
 }
 
 /** What a unit answers that does not know the command, or cannot do it. */
-export function answer(verdict: string, code: "BLOCK_NOT_SUPPORTED" | "BLOCK_IO" = "BLOCK_NOT_SUPPORTED"): BlockError {
+export function answer(verdict: string, code: BlockError["code"] = "BLOCK_NOT_SUPPORTED"): BlockError {
   return new BlockError(code, `refused with ${verdict}`, { details: { verdict } });
 }
 

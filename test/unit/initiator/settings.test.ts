@@ -124,6 +124,7 @@ describe("initiator settings", () => {
     [{ ...mpio, connectionWeights: "1" }, /"connectionWeights" .* layering is not supported/],
     [{ ...mpio, errorRecoveryLevel: "2" }, /"errorRecoveryLevel" .* with level 2 \(write 0 or 1\): .* layering is not/],
     [{ ...mpio, portalHopping: "pinned" }, /each path keeps to its portal anyway/],
+    [{ ...mpio, maxConnectionRetries: "5" }, /each is looked for for ever/],
     [{ ...mpio, maxRequestHoldTimeSeconds: "60" }, /write pdoRemovePeriodSeconds, which is its equivalent/],
     [{ ...mpio, pathPolicy: "fastest" }, /write fail-over-only, .*, least-service-time/],
     [{ ...mpio, pathInterfaces: "" }, /write all, or 1 to 16 names of interfaces/],
