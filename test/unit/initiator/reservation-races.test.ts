@@ -105,7 +105,7 @@ describe("nodes that act at the same time", () => {
 
   test("a unit whose registrations never hold still is left alone for now, and nothing stays behind", async () => {
     const [a, b] = [await world.path("a"), await world.path("b")];
-    a.intercept = async (action) => {
+    a.intercept = (action) => {
       // Whatever is seen free is reserved by another before we do, and released before we look.
       if (action === "out:1") throw answer("SCSI_STATUS_18", "BLOCK_RESERVATION_CONFLICT");
     };
