@@ -152,9 +152,9 @@ export class IscsiLun implements BlockDevice {
     return this.#known().info;
   }
 
-  /** How the unit is to be talked to, as far as it is known. */
-  get profile(): LunProfile {
-    return this.#known();
+  /** How the unit is to be talked to; undefined while that is known from another path alone. */
+  get profile(): LunProfile | undefined {
+    return this.#isHalfKnown ? undefined : this.#profile;
   }
 
   /** For measurements and tests: the commands as they are. */
@@ -335,14 +335,13 @@ export class IscsiLun implements BlockDevice {
         this.#requireSame(before, found);
         await this.#options.admit?.(this.#commander);
       });
-      if (look.kind === "limited") {
-        if (this.#options.reference === undefined) throw look.cause;
-        // Who else may write is asked when something can be written.
-        this.#requireSame(before, { ...before, identity: look.identity });
-      }
+      // Who else may write is asked when something can be written.
+      if (look.kind === "limited") this.#requireSame(before, { ...before, identity: look.identity });
+      const profile = look.kind === "whole" ? look.profile : this.#options.reference?.();
+      if (look.kind === "limited" && this.#options.reference === undefined) throw look.cause;
       this.#isHalfKnown = look.kind === "limited";
       if (this.#refusal?.code !== "BLOCK_CLOSED") this.#refusal = undefined;
-      if (look.kind === "whole") this.#adopt(look.profile);
+      if (profile !== undefined) this.#adopt(profile);
       return { kind: "accepted" };
     } catch (error) {
       if (!isRefusal(error)) throw error;

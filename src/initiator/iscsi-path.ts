@@ -40,7 +40,7 @@ export interface PathCompany {
   readonly admit: ((commander: LunCommander, pathId: string) => Promise<void>) | undefined;
   readonly expectedSizeBytes: number;
   /** What the unit is like, as another path has found it. */
-  reference(): LunProfile | undefined;
+  reference(pathId: string): LunProfile | undefined;
   /** What the path's unit is used through. */
   guard(unit: IscsiLun): BlockDevice;
   /** Ways over the other paths that are up. */
@@ -126,7 +126,7 @@ export class IscsiPath implements PathPort {
     return this.#session;
   }
 
-  /** What the path has found its unit to be; undefined before it was up. */
+  /** What the path has found its unit to be; undefined while it has not found out itself. */
   get profile(): LunProfile | undefined {
     return this.#unit?.profile;
   }
@@ -296,7 +296,7 @@ export class IscsiPath implements PathPort {
         lun: this.#options.lun,
         ...{ expectedId, expectedSizeBytes, isOneOfSeveralPaths: true },
         ...(admit === undefined ? {} : { admit: (commander) => admit(commander, this.id) }),
-        reference: () => this.#company.reference(),
+        reference: () => this.#company.reference(this.id),
         onAccessStatesChanged: (commander) => this.#tellAccessStates(commander),
       },
       this.#dependencies,

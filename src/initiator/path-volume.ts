@@ -188,7 +188,10 @@ export class PathVolume {
       openUnit: (open) => this.#openUnit(open),
       admit: admission === undefined ? undefined : (commander, pathId) => admission.admit(commander, pathId),
       expectedSizeBytes: this.#request.expectedSizeBytes ?? 0,
-      reference: () => [...this.#paths.values()].find((path) => path.profile !== undefined)?.profile,
+      reference: (pathId) => {
+        const others = [...this.#paths.values()].filter(({ id, profile }) => id !== pathId && profile !== undefined);
+        return (others.find(({ isUp }) => isUp) ?? others[0])?.profile;
+      },
       guard: (unit) => (admission === undefined ? unit : guardedDevice(unit)),
       waysBeside: (pathId) => this.#ways(pathId),
       afterUnitReset: async (pathId) => {

@@ -1,15 +1,16 @@
-import { execFileSync, fork } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { MUTANTS } from "./mutants/mutants.js";
 import { runMutants } from "./mutants/run.js";
+import { runParallel, type SeedRange, serveRanges } from "./parallel.js";
+import { runPaths } from "./paths/path-main.js";
 import { rememberRegressions } from "./regressions.js";
 import { sweep } from "./sweep.js";
 import { addResult, addTally, emptyTally, formatCounts, type Tally } from "./tally.js";
 import { FAULT_KINDS } from "./fault-plan.js";
 import { SimWorld } from "./world.js";
 
-/** Seeds that a process takes at a time. */
-const CHUNK_SEEDS = 25;
 /** From so many seeds on, every kind of fault must have happened. */
 const SEEDS_THAT_SHOW_ALL = 1_000;
 const SHOWN_FAILURES = 20;
@@ -23,14 +24,11 @@ const HELP = `Runs the initiator against the embedded target in a simulation; se
   npm run sim -- --until-failure --seeds N [--from K]
   npm run sim -- --sweep [--seed N] [--steps N]
   npm run sim -- --mutants               mistakes put into copies of the sources must be caught
+  npm run sim -- --paths ...             worlds of several sessions per volume: --seed, --seeds, --trace, --until-failure
+                                         and --mutants mean the same there
 `;
 
-interface Range {
-  readonly from: number;
-  readonly count: number;
-}
-
-async function runRange({ from, count }: Range): Promise<Tally> {
+async function runRange({ from, count }: SeedRange): Promise<Tally> {
   const tally = emptyTally();
   const before = process.cpuUsage();
   for (let seed = from; seed < from + count; seed += 1) addResult(tally, await new SimWorld(seed).run());
@@ -39,51 +37,16 @@ async function runRange({ from, count }: Range): Promise<Tally> {
   return tally;
 }
 
-/** A process of its own that runs one range after the other. */
-function serve(): void {
-  process.on("message", (range: Range) => {
-    void runRange(range).then((tally) => process.send?.(tally));
-  });
-}
-
-function runParallel(range: Range, jobs: number, onProgress: (tally: Tally) => void): Promise<Tally> {
-  const total = emptyTally();
-  let next = range.from;
-  const end = range.from + range.count;
-  const worker = (): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const child = fork(join(folder, "main.ts"), ["--serve"]);
-      const feed = (): void => {
-        if (next >= end) {
-          child.disconnect();
-          resolve();
-          return;
-        }
-        const count = Math.min(CHUNK_SEEDS, end - next);
-        child.send({ from: next, count });
-        next += count;
-      };
-      child.on("message", (tally: Tally) => {
-        addTally(total, tally);
-        onProgress(total);
-        feed();
-      });
-      child.on("error", reject);
-      child.on("exit", (code) => {
-        if (code !== 0) reject(new Error(`a process of the simulation ended with ${code ?? "a signal"}`));
-      });
-      feed();
-    });
-  return Promise.all(Array.from({ length: jobs }, worker)).then(() => total);
-}
-
 function commit(): string {
   return execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8", cwd: folder }).trim();
 }
 
-async function runSeeds(range: Range, jobs: number, isRemembering: boolean): Promise<void> {
+async function runSeeds(range: SeedRange, jobs: number, isRemembering: boolean): Promise<void> {
   let shown = 0;
-  const tally = await runParallel(range, jobs, ({ seeds, failed }) => {
+  const options = { jobs, script: join(folder, "main.ts"), args: ["--serve"] };
+  const tally = await runParallel(range, options, emptyTally(), (total, part) => {
+    addTally(total, part);
+    const { seeds, failed } = total;
     if (seeds - shown < 500) return;
     shown = seeds;
     console.log(`${seeds} of ${range.count} seeds, ${failed.length} failed`);
@@ -117,7 +80,7 @@ async function runSeeds(range: Range, jobs: number, isRemembering: boolean): Pro
 }
 
 /** For those who look for the first seed that fails: it is printed as JSON. */
-async function runUntilFailure({ from, count }: Range): Promise<void> {
+async function runUntilFailure({ from, count }: SeedRange): Promise<void> {
   for (let seed = from; seed < from + count; seed += 1) {
     const { violations } = await new SimWorld(seed).run();
     const [violation] = violations;
@@ -167,14 +130,16 @@ async function main(): Promise<void> {
       "until-failure": { type: "boolean", default: false },
       remember: { type: "boolean", default: true },
       serve: { type: "boolean", default: false },
+      paths: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
     allowNegative: true,
   });
   const seed = Number(values.seed ?? 1);
   if (values.help) process.stdout.write(HELP);
-  else if (values.serve) serve();
-  else if (values.mutants) process.exitCode = (await runMutants(Number(values.jobs))) ? 0 : 1;
+  else if (values.paths) await runPaths(values, folder);
+  else if (values.serve) serveRanges(runRange);
+  else if (values.mutants) process.exitCode = (await runMutants(MUTANTS, Number(values.jobs))) ? 0 : 1;
   else if (values["until-failure"]) await runUntilFailure({ from: Number(values.from), count: Number(values.seeds) });
   else if (values.sweep) await runSweep(seed, Number(values.steps));
   else if (values.seed !== undefined) await replay(seed, values.trace);

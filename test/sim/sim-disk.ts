@@ -15,6 +15,7 @@ export class SimDisk {
   /** Operations wait until this moment by the clock. */
   hangUntilMs = 0;
   #opened: OpenedDisk | undefined;
+  #lag = { writesLeft: 0, forMs: 0 };
 
   constructor(
     options: {
@@ -34,6 +35,18 @@ export class SimDisk {
   open(): BlockDevice {
     this.#opened = new OpenedDisk(this);
     return this.#opened;
+  }
+
+  /** So many of the next writes take longer than all others, each by itself. */
+  lagWrites(writes: number, forMs: number): void {
+    this.#lag = { writesLeft: writes, forMs };
+  }
+
+  /** How much longer a write that begins now takes. */
+  takeLag(): number {
+    if (this.#lag.writesLeft === 0) return 0;
+    this.#lag.writesLeft -= 1;
+    return this.#lag.forMs;
   }
 
   /** The power fails: what is under way is not done any more, what was acknowledged is there. */
@@ -62,7 +75,7 @@ class OpenedDisk extends ForwardingDevice {
   }
 
   override async write(offsetBytes: number, source: Buffer): Promise<void> {
-    await this.#wait();
+    await this.#wait(this.#disk.takeLag());
     await this.inner.write(offsetBytes, source);
     await this.#wait();
   }
@@ -85,11 +98,11 @@ class OpenedDisk extends ForwardingDevice {
     return Promise.resolve();
   }
 
-  async #wait(): Promise<void> {
+  async #wait(lagMs = 0): Promise<void> {
     const { delayMs, hangUntilMs, clock, random } = this.#disk;
     const [minimum, maximum] = delayMs;
     const hangMs = Math.max(0, hangUntilMs - clock.nowMs());
-    const totalMs = hangMs + minimum + (maximum - minimum) * random.fraction();
+    const totalMs = lagMs + hangMs + minimum + (maximum - minimum) * random.fraction();
     if (totalMs > 0) await sleep(clock, totalMs);
     if (this.#isLost) throw new BlockError("BLOCK_CLOSED", "the power has failed");
   }

@@ -58,7 +58,7 @@ export function addTally(tally: Tally, other: Tally): void {
   addCounts(tally.failures, other.failures);
 }
 
-function addCounts(sum: Record<string, number>, counts: Readonly<Record<string, number | undefined>>): void {
+export function addCounts(sum: Record<string, number>, counts: Readonly<Record<string, number | undefined>>): void {
   for (const [name, count] of Object.entries(counts)) sum[name] = (sum[name] ?? 0) + (count ?? 0);
 }
 

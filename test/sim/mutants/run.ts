@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MUTANTS, type Mutant } from "./mutants.js";
+import type { Mutant } from "./mutants.js";
 
 /** Worlds a mutant must not survive. */
 const SEEDS_PER_MUTANT = 3_000;
@@ -35,10 +35,12 @@ function copyWith(mutant: Mutant): { readonly folder: string; readonly remove: (
   return { folder, remove: () => rmSync(folder, { recursive: true }) };
 }
 
-function catchMutant(mutant: Mutant): Promise<Caught | undefined> {
+function catchMutant(mutant: Mutant, simArguments: readonly string[]): Promise<Caught | undefined> {
   const { folder, remove } = copyWith(mutant);
   const { unitTest } = mutant;
-  return (unitTest === undefined ? simulate(mutant, folder) : runUnitTest(unitTest, folder)).finally(remove);
+  return (unitTest === undefined ? simulate(mutant, folder, simArguments) : runUnitTest(unitTest, folder)).finally(
+    remove,
+  );
 }
 
 function runUnitTest(unitTest: string, folder: string): Promise<Caught | undefined> {
@@ -52,10 +54,10 @@ function runUnitTest(unitTest: string, folder: string): Promise<Caught | undefin
 }
 
 /** The first seed whose world the mutant does not survive. */
-function simulate(mutant: Mutant, folder: string): Promise<Caught | undefined> {
+function simulate(mutant: Mutant, folder: string, simArguments: readonly string[]): Promise<Caught | undefined> {
   return new Promise<Caught | undefined>((resolve, reject) => {
     const script = join(folder, "test", "sim", "main.ts");
-    const args = [...process.execArgv, script, "--until-failure", "--seeds", String(SEEDS_PER_MUTANT)];
+    const args = [...process.execArgv, script, ...simArguments, "--until-failure", "--seeds", String(SEEDS_PER_MUTANT)];
     const child = spawn(process.execPath, args, { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
     let said = "";
     child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
@@ -68,18 +70,22 @@ function simulate(mutant: Mutant, folder: string): Promise<Caught | undefined> {
   });
 }
 
-/** Runs them all and prints a table; resolves with whether each was caught. */
-export async function runMutants(jobs: number): Promise<boolean> {
+/** Runs them all and prints a table; resolves with whether each was caught. `simArguments` choose the kind of world. */
+export async function runMutants(
+  mutants: readonly Mutant[],
+  jobs: number,
+  simArguments: readonly string[] = [],
+): Promise<boolean> {
   const rows: {
     readonly mutant: string;
     readonly seed: string;
     readonly isCaught: boolean;
     readonly caughtBy: string;
   }[] = [];
-  const waiting = [...MUTANTS];
+  const waiting = [...mutants];
   const worker = async (): Promise<void> => {
     for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-      const caught = await catchMutant(mutant);
+      const caught = await catchMutant(mutant, simArguments);
       const violation = caught?.violation.replace(/^\[[^\]]*\] /, "").split(/: \[|: \d|\n/)[0] ?? "";
       rows.push({
         mutant: mutant.name,
