@@ -142,6 +142,11 @@ export class LunReservation {
     return true;
   }
 
+  /** Ends the reservation and every registration, whoever has made it. */
+  clear(key: ReservationKey): Promise<ReservationOutcome> {
+    return this.#change({ action: PersistentReserveOutAction.clear, key });
+  }
+
   /** Gives the reservation back; nothing happens when this nexus does not hold it. */
   release(key: ReservationKey): Promise<ReservationOutcome> {
     return this.#change({

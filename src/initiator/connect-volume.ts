@@ -199,7 +199,7 @@ function connectedVolume(
   dependencies: SessionDependencies,
 ): ConnectedVolume {
   const maxPieceBytes = request.settings?.maxTransferLengthBytes;
-  const guarded = admission === undefined ? unit : guardedDevice(unit);
+  const guarded = admission === undefined ? unit : guardedDevice(unit, admission, "");
   const device = validateFilter(splitFilter(guarded, maxPieceBytes === undefined ? {} : { maxPieceBytes }));
   let { chap } = request;
   const stopFollowing = followPortals(session, request, () => chap, dependencies);

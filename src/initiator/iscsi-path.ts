@@ -42,7 +42,7 @@ export interface PathCompany {
   /** What the unit is like, as another path has found it. */
   reference(pathId: string): LunProfile | undefined;
   /** What the path's unit is used through. */
-  guard(unit: IscsiLun): BlockDevice;
+  guard(unit: IscsiLun, pathId: string): BlockDevice;
   /** Ways over the other paths that are up. */
   waysBeside(pathId: string): readonly FenceWay[];
   /** The unit was reset for the sake of this path: the others' tasks may have ended without an answer. */
@@ -306,7 +306,7 @@ export class IscsiPath implements PathPort {
   #adopt(session: Session, unit: IscsiLun): void {
     this.#session = session;
     this.#unit = unit;
-    this.#device = this.#company.guard(unit);
+    this.#device = this.#company.guard(unit, this.id);
     // Behind a portal that redirects, the next login may lead to another port.
     session.addGuard({
       lun: this.#options.lun,
@@ -323,13 +323,16 @@ export class IscsiPath implements PathPort {
   }
 
   #onSessionEvent(event: SessionEvent): void {
-    if (event.kind === "disconnected") {
+    // A refusal is told by "path-refused"; that the connection is cut for it, and the attempt has failed, says no more.
+    const isTold =
+      "reason" in event && event.reason instanceof AppError && event.reason.code === "SESSION_PATH_REFUSED";
+    if (event.kind === "disconnected" && !isTold) {
       this.#tellDown({ kind: "down", reason: event.reason });
     } else if (event.kind === "reconnected") {
       this.#tellUp();
     } else if (event.kind === "path-refused") {
       this.#tellDown({ kind: "refused", reason: event.reason });
-    } else if (event.kind === "reconnect-failed" && event.reason.code !== "SESSION_PATH_REFUSED") {
+    } else if (event.kind === "reconnect-failed" && !isTold) {
       this.#tellDown({ kind: "down", reason: event.reason });
     } else if (event.kind === "closed" && this.#isUp) {
       this.#tellDown({ kind: "down", reason: event.reason ?? notUp(this.id) });

@@ -192,7 +192,7 @@ export class PathVolume {
         const others = [...this.#paths.values()].filter(({ id, profile }) => id !== pathId && profile !== undefined);
         return (others.find(({ isUp }) => isUp) ?? others[0])?.profile;
       },
-      guard: (unit) => (admission === undefined ? unit : guardedDevice(unit)),
+      guard: (unit, pathId) => (admission === undefined ? unit : guardedDevice(unit, admission, pathId)),
       waysBeside: (pathId) => this.#ways(pathId),
       afterUnitReset: async (pathId) => {
         const others = [...this.#paths.values()].filter((path) => path.id !== pathId && path.isUp);

@@ -40,6 +40,11 @@ export class VolumeAdmission {
     this.#lost.emit(reason);
   }
 
+  /** See VolumeReservation.abandon. */
+  abandon(commander: LunCommander, pathId: string): Promise<boolean> {
+    return this.#reservation.abandon(new LunReservation(commander), pathId);
+  }
+
   status(): ReservationStatus {
     return this.#reservation.status();
   }
@@ -53,8 +58,8 @@ export class VolumeAdmission {
 }
 
 /** The unit with its conflicts looked into: see GuardedDevice. */
-export function guardedDevice(unit: IscsiLun): BlockDevice {
-  return new GuardedDevice(unit);
+export function guardedDevice(unit: IscsiLun, admission: VolumeAdmission, pathId: string): BlockDevice {
+  return new GuardedDevice(unit, admission, pathId);
 }
 
 /**
@@ -64,10 +69,14 @@ export function guardedDevice(unit: IscsiLun): BlockDevice {
  */
 class GuardedDevice extends ForwardingDevice {
   readonly #unit: IscsiLun;
+  readonly #admission: VolumeAdmission;
+  readonly #pathId: string;
 
-  constructor(unit: IscsiLun) {
+  constructor(unit: IscsiLun, admission: VolumeAdmission, pathId: string) {
     super(unit);
     this.#unit = unit;
+    this.#admission = admission;
+    this.#pathId = pathId;
   }
 
   override write(offsetBytes: number, source: Buffer, options?: WriteOptions): Promise<void> {
@@ -93,6 +102,20 @@ class GuardedDevice extends ForwardingDevice {
       if (errorCode(error) !== "BLOCK_RESERVATION_CONFLICT") throw error;
       // Asks who holds the unit; rejects with what was found when we must not use it.
       await this.#unit.refresh();
+      await this.#repeat(act);
+    }
+  }
+
+  /**
+   * This nexus is registered, and the volume is ours: a target that lets it write no more than before does not know several
+   * registrants of one node (LIO, within one portal group). With `auto` the reservation is given up then.
+   */
+  async #repeat(act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      if (errorCode(error) !== "BLOCK_RESERVATION_CONFLICT") throw error;
+      if (!(await this.#admission.abandon(this.#unit.commander, this.#pathId))) throw error;
       await act();
     }
   }

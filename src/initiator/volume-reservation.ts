@@ -1,7 +1,6 @@
-import { sleep, type Clock } from "../base/clock.js";
+import { sleep } from "../base/clock.js";
 import { CancelledError, errorMessage } from "../base/errors.js";
 import { MAX_RESERVATION_ROUNDS, RESERVATION_LEAVE_TIMEOUT_MS } from "../base/limits.js";
-import type { Logger } from "../base/logger.js";
 import { Mutex } from "../base/mutex.js";
 import { isSameCluster } from "../base/reservation-key.js";
 import {
@@ -32,40 +31,17 @@ import {
   requireClaimable,
   requireRegistrantsWrite,
   type ReservationHolder,
-  type ReservationOwner,
   victimsOf,
 } from "./reservation-rules.js";
 import { bestEffort, giveBackReservation, type ReservationWay } from "./reservation-leave.js";
-import type { ReservationStatus } from "./reservation-status.js";
+import type {
+  ReservationOptions,
+  ReservationDependencies,
+  ReservationStanding,
+  VolumeReservationStatus,
+} from "./reservation-types.js";
 
-/** `off`: reservations are left alone. `auto`: taken where the unit has them. `required`: a unit without is refused. */
-export type FencingMode = "off" | "auto" | "required";
-
-export interface ReservationOptions extends ReservationOwner {
-  readonly mode: FencingMode;
-  /** Of this node: not zero, and no other node's. */
-  readonly key: ReservationKey;
-  /** The name this node logs in with: tells its registrations from those of another node with the same key. */
-  readonly initiatorName: string;
-  /** This node had the volume before its process ended: what it has lost since is not taken back. */
-  readonly isTakeOver: boolean;
-}
-
-export interface ReservationDependencies {
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
-
-/**
- * `none`: no path was admitted yet, or all was given back. `held`: by this node (over any of its paths). `registered`: a
- * node that shares the volume holds it. `lost`: another node took it.
- */
-export type ReservationStanding = "off" | "none" | "unsupported" | "held" | "registered" | "lost";
-
-export interface VolumeReservationStatus extends ReservationStatus {
-  readonly mode: FencingMode;
-  readonly state: ReservationStanding;
-}
+export type { FencingMode, ReservationOptions } from "./reservation-types.js";
 
 /** One attempt to admit a path. */
 interface Trial {
@@ -97,6 +73,8 @@ export class VolumeReservation {
   #holderKey: ReservationKey = "";
   #loss: ReservationError | undefined;
   #isOver = false;
+  /** See abandon. */
+  #isAbandoned = false;
   /** APTPL is asked for. */
   #isPersistent = false;
   /** Nodes were preempted whose tasks may still be carried out. */
@@ -129,6 +107,7 @@ export class VolumeReservation {
     await this.#turn.run(async () => {
       if (this.#isOver) throw new CancelledError("initiator", "CONNECT_CANCELLED", "the volume is being detached");
       if (this.#loss !== undefined) throw this.#loss;
+      if (this.#isAbandoned) return;
       const trial: Trial = { unit, pathId, hasRegistered: false };
       try {
         await this.#admit(trial);
@@ -139,6 +118,26 @@ export class VolumeReservation {
         if (isRefusal && error.code === "RESERVATION_LOST") this.#lose(error);
         throw error;
       }
+    });
+  }
+
+  /**
+   * The target keeps a registered path of ours from writing: with `auto`, and a volume that is not shared, the reservation
+   * is ended, and the volume used without. Resolves with false where that must not be. Rejects when it could not be done.
+   */
+  async abandon(unit: LunReservation, pathId: string): Promise<boolean> {
+    const { mode, isShared, key } = this.#options;
+    return this.#turn.run(async () => {
+      if (this.#standing === "unsupported") return true;
+      if (mode !== "auto" || isShared || this.#loss !== undefined) return false;
+      if ((await unit.clear(key)) === "conflict") return false;
+      this.#dependencies.logger.warn("the unit keeps registered paths from writing, its reservation is given up", {
+        path: pathId,
+      });
+      this.#isAbandoned = true;
+      this.#standing = "unsupported";
+      this.#holderKey = "";
+      return true;
     });
   }
 

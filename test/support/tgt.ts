@@ -23,30 +23,37 @@ export interface TgtTarget {
   readonly account?: TgtAccount;
 }
 
-/** A real tgtd on ports of 127.0.0.1, with its disks in a temporary directory. Stop it in `afterAll`. */
+export interface TgtdOptions {
+  /** A number that no other tgtd of the machine has. */
+  readonly controlPort: number;
+  /** `127.0.0.1:PORT`, `[::1]:PORT` */
+  readonly portals: readonly string[];
+  readonly targets: readonly TgtTarget[];
+  /** A program that becomes the daemon (nsenter), with its arguments. */
+  readonly starter?: readonly string[];
+}
+
+/** A real tgtd, with its disks in a temporary directory. Stop it in `afterAll`. */
 export class Tgtd {
   readonly directory: string;
   readonly #controlPort: number;
   readonly #portals: readonly string[];
+  readonly #starter: readonly string[];
   /** What the next `launch` sets up. */
   targets: readonly TgtTarget[];
   #process: ChildProcess | undefined;
 
-  private constructor(controlPort: number, portals: readonly string[], targets: readonly TgtTarget[]) {
+  private constructor({ controlPort, portals, targets, starter = [] }: TgtdOptions) {
     // /dev/shm when there is one, so that measurements see the protocol and not a disk.
     this.directory = mkdtempSync(join(tmpdir(), "hawser-tgt-"));
     this.#controlPort = controlPort;
     this.#portals = portals;
+    this.#starter = starter;
     this.targets = targets;
   }
 
-  /** `portals`: `127.0.0.1:PORT` or `[::1]:PORT`. `controlPort`: a number that no other tgtd of the machine has. */
-  static async start(options: {
-    readonly controlPort: number;
-    readonly portals: readonly string[];
-    readonly targets: readonly TgtTarget[];
-  }): Promise<Tgtd> {
-    const daemon = new Tgtd(options.controlPort, options.portals, options.targets);
+  static async start(options: TgtdOptions): Promise<Tgtd> {
+    const daemon = new Tgtd(options);
     try {
       await daemon.launch();
     } catch (error) {
@@ -63,7 +70,9 @@ export class Tgtd {
   /** Starts the daemon (again) and sets its targets up; disks that exist keep their contents. */
   async launch(): Promise<void> {
     const portals = this.#portals.map((portal) => `portal=${portal}`).join(",");
-    const child = spawn("tgtd", ["-f", "-C", String(this.#controlPort), "--iscsi", portals], {
+    const command = [...this.#starter, "tgtd", "-f", "-C", String(this.#controlPort), "--iscsi", portals];
+    const [file = "", ...args] = command;
+    const child = spawn(file, args, {
       env: this.#environment(),
       stdio: "ignore",
     });

@@ -153,6 +153,23 @@ describe("the reservation of a volume", () => {
     expect(await world.shown(path)).toBe("a | a 5");
   });
 
+  test("a reservation that keeps our own paths from writing is given up with auto, and kept when it is required", async () => {
+    const path = await world.path("a");
+    const auto = world.reservation({ node: "a" });
+    await world.admit(auto, path);
+    expect(await world.run(auto.abandon(path.unit, "path"))).toBe(true);
+    expect(await world.shown(path)).toBe("");
+    await world.admit(auto, path);
+    expect(await world.shown(path)).toBe("");
+    expect(auto.status()).toMatchObject({ state: "unsupported", holderKey: "" });
+    const other = await world.path("b");
+    await world.admit(world.reservation({ node: "b" }), other);
+    const required = world.reservation({ node: "a", mode: "required" });
+    await world.admit(required, path);
+    expect(await world.run(required.abandon(path.unit, "path"))).toBe(false);
+    expect(await world.shown(path)).toBe("a | a 5");
+  });
+
   test("a question that got no answer refuses nothing: it is asked again", async () => {
     const path = await world.path("a");
     let isCut = true;
