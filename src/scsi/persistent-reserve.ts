@@ -177,13 +177,22 @@ export function encodeReservationFullStatus(data: ReservationFullStatus): Buffer
 
 const ISCSI_PROTOCOL = 0x05;
 
-/** The iSCSI initiator port in a TransportID (SPC-5 §7.6.4.6), or the hexadecimal digits of another protocol's. */
+/**
+ * The iSCSI initiator port in a TransportID (SPC-5 §7.6.4.6), or the hexadecimal digits of another protocol's. A bare
+ * name without the header is taken too: istgt 0.4 answers so.
+ */
 export function decodeTransportId(bytes: Buffer): string {
   requireBytes(bytes, 4, "TransportID");
+  if (/^(?:iqn|eui|naa)\.$/.test(bytes.toString("latin1", 0, 4))) return textOf(bytes);
   if ((byteAt(bytes, 0) & 0x0f) !== ISCSI_PROTOCOL) return bytes.toString("hex");
   const end = 4 + bytes.readUInt16BE(2);
   requireBytes(bytes, end, "TransportID");
-  return bytes.toString("utf8", 4, end).split("\0", 1)[0] ?? "";
+  return textOf(bytes.subarray(4, end));
+}
+
+/** The text up to the first NUL. */
+function textOf(bytes: Buffer): string {
+  return bytes.toString("utf8").split("\0", 1)[0] ?? "";
 }
 
 /** A TransportID for `iqn…` (the initiator device) or `iqn…,i,0x<ISID>` (one port), padded to a multiple of four. */

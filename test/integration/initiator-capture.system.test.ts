@@ -1,6 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { lunFromNumber } from "../../src/base/lun.js";
 import { Secret } from "../../src/base/secret.js";
@@ -41,9 +42,8 @@ describeNeeding(["tgtd", "tgtadm", "tshark", "root"], "what tshark makes of our 
     capture = spawn("tshark", ["-q", "-i", "lo", "-s", "0", "-f", `tcp port ${PORT}`, "-w", file], {
       stdio: ["ignore", "ignore", "pipe"],
     });
-    // It says so once it listens.
-    await once(capture.stderr!, "data");
-    await delay(500);
+    const messages = createInterface({ input: capture.stderr! });
+    for await (const line of messages) if (line.includes("Capture started")) break;
   });
 
   afterAll(async () => {

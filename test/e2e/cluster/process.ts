@@ -124,11 +124,12 @@ export async function startInBackground(
     stdio: ["ignore", file.fd, file.fd],
     env: { ...process.env, ...env },
   });
-  await file.close();
+  // Before anything is awaited: a program may end at once.
   let end: string | undefined;
   child.on("error", (error) => (end = error.message));
   child.on("exit", (code, signal) => (end = signal ?? `exit code ${code ?? "?"}`));
   child.unref();
+  await file.close();
   return { name, log, pid: child.pid ?? 0, ended: () => end };
 }
 

@@ -189,7 +189,9 @@ export class PathFaultRunner {
       });
     } else {
       if (fault.kind === "portal-replaced" && plan.sparePortal !== undefined) {
-        target.replacePortal(pick(target.portals, fault.salt), plan.sparePortal);
+        const { portalGroupTag } = plan.sparePortal;
+        const alike = target.portals.filter((portal) => portal.portalGroupTag === portalGroupTag);
+        target.replacePortal(pick(alike, fault.salt), plan.sparePortal);
       }
       if (fault.kind === "target-crash") target.crash();
       else void target.stop();

@@ -121,7 +121,8 @@ export class PathNode {
   /** Gives the volume back, or gives up opening it. */
   async close(): Promise<void> {
     this.#stop.abort();
-    await this.#volume?.close();
+    // It may be killed while it closes.
+    await Promise.race([this.#volume?.close(), this.#process.death]);
     await this.opened();
   }
 

@@ -117,5 +117,8 @@ describe("PERSISTENT RESERVE OUT (SPC-5 §6.17)", () => {
     expect(id.subarray(0, 4).toString("hex")).toBe("05000014");
     expect(pr.decodeTransportId(id)).toBe("iqn.a:b");
     expect(() => pr.decodeTransportId(id.subarray(0, 8))).toThrow(truncated);
+    // istgt leaves the header out, and pads.
+    const bare = Buffer.from("iqn.a:b,i,0x8000000000010\0\0\0", "latin1");
+    expect(pr.decodeTransportId(bare)).toBe("iqn.a:b,i,0x8000000000010");
   });
 });
