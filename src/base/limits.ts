@@ -371,8 +371,11 @@ export const MAX_SUSPECT_PROBE_MS = 5_000;
 /** First pause before access states are read again while no path takes requests: most transitions are this quick. */
 export const ACCESS_STATE_POLL_MS = 250;
 
-/** Longest pause between two readings of access states while no path takes requests. */
-export const MAX_ACCESS_STATE_POLL_MS = 2_000;
+/** Longest pause between two readings of access states while no path takes requests, or after a change. */
+export const MAX_ACCESS_STATE_POLL_MS = 750;
+
+/** Time after a change of access states in which the next is looked for: a controller that changes places needs about as long. */
+export const ACCESS_STATE_WATCH_MS = 60_000;
 
 /** Least time between two attempts to set an access state: nodes that want different groups must not make it swing. */
 export const SET_PORT_GROUPS_INTERVAL_MS = 5_000;

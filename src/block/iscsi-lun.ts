@@ -29,7 +29,8 @@ import type {
 } from "./device.js";
 import { BlockError } from "./errors.js";
 import { asksForLook } from "./lun-attentions.js";
-import { LunCommander, type LunCommanderDependencies } from "./lun-commands.js";
+import type { IscsiLunDependencies, IscsiLunOptions } from "./iscsi-lun-options.js";
+import { LunCommander } from "./lun-commands.js";
 import {
   type FoundUnit,
   identityMismatch,
@@ -39,35 +40,8 @@ import {
   requireExpected,
   requireSameName,
 } from "./lun-identity.js";
-import { type LunProfile, lookAtUnit } from "./lun-inspection.js";
+import { type LunProfile, lookAtUnit, readIdentity } from "./lun-inspection.js";
 import { blockExtents, splitRange, toBlocks, unmapBatches, writePlainZeroes } from "./lun-ranges.js";
-
-export interface IscsiLunOptions {
-  readonly lun: Lun;
-  /** What the unit must show (`naa.…`); absent or empty: whatever it shows is what it must show from then on. */
-  readonly expectedId?: string;
-  /** Least size of a unit whose name is not its own alone (no VPD 83 name); absent or 0: any. */
-  readonly expectedSizeBytes?: number;
-  /** What another path may do better fails at once, with retry advice `other-path`; default no: it is repeated here. */
-  readonly isOneOfSeveralPaths?: boolean;
-  /**
-   * Asked once the unit is known to be the right one, before anything else is sent to it: at the opening, after every
-   * reconnection, and when its reservations have changed. Its commands are probes. A rejection with an error of the layer
-   * `initiator` keeps the unit from being used; any other means that it could not be told.
-   */
-  readonly admit?: (commander: LunCommander) => Promise<void>;
-  /**
-   * What the unit is like over another path. With it a unit whose port lets nothing through now, but the question who it is,
-   * is opened all the same; it is looked at before anything is sent to it. Absent, or undefined: it is not.
-   */
-  readonly reference?: () => LunProfile | undefined;
-  /** Access states have changed (SPC-5 §5.18): awaited before the command that heard of it is repeated. */
-  readonly onAccessStatesChanged?: (commander: LunCommander) => Promise<void>;
-}
-
-export interface IscsiLunDependencies extends LunCommanderDependencies {
-  readonly logger: Logger;
-}
 
 /** A cache with much in it takes its time. */
 const FLUSH_TIMEOUT_MS = 180_000;
@@ -224,6 +198,18 @@ export class IscsiLun implements BlockDevice {
     const verdict = await this.#verifyOnce();
     if (verdict.kind === "refused") throw verdict.reason;
     return this.info;
+  }
+
+  /**
+   * Asks the unit who it is, for the case that it was exchanged and nothing told of it. Another one is refused, as after a
+   * unit attention. Rejects with BlockError when it cannot be asked, or is refused.
+   */
+  async recognise(): Promise<void> {
+    const before = this.info;
+    const { identity } = await readIdentity(this.#commander, this.#lun, true);
+    if (isSameUnit(before, { ...before, identity })) return;
+    const verdict = await this.#verifyOrReconnect();
+    if (verdict?.kind === "refused") throw verdict.reason;
   }
 
   /** Waits for what is outstanding, but not for a path that is gone: closing the session ends that. */

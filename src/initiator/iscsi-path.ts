@@ -3,7 +3,6 @@ import { sleep } from "../base/clock.js";
 import { createDeferred, type Deferred } from "../base/deferred.js";
 import { Emitter } from "../base/emitter.js";
 import { AppError, CancelledError, asAppError, errorMessage } from "../base/errors.js";
-import type { Lun } from "../base/lun.js";
 import type { BlockDevice, BlockDeviceInfo } from "../block/device.js";
 import { type IscsiLun, openIscsiLun } from "../block/iscsi-lun.js";
 import {
@@ -21,6 +20,7 @@ import type { SessionEvent } from "../session/session-events.js";
 import type { SessionDependencies, SessionOptions } from "../session/session-options.js";
 import { Session } from "../session/session.js";
 import { isNetworkNotReady, NETWORK_READY_DELAY_MS } from "./network-ready.js";
+import type { IscsiPathOptions, PathCompany } from "./path-company.js";
 import { fencePath, type FenceWay } from "./path-fence.js";
 import { type VolumeSessionStatus, volumeSessionStatus } from "./session-status.js";
 
@@ -31,34 +31,6 @@ const RECONNECT_MAXIMUM_MS = 15_000;
 const STANDBY_ATTEMPTS = 4;
 
 const NO_ACCESS_STATES: AccessStateFacts = { portGroup: undefined, canSetPortGroups: false };
-
-/** What a path needs of the volume that it belongs to. */
-export interface PathCompany {
-  /** Opens the unit of a session: knows what it must be. */
-  openUnit(open: (expectedId: string) => Promise<IscsiLun>): Promise<IscsiLun>;
-  /** See IscsiLunOptions. */
-  readonly admit: ((commander: LunCommander, pathId: string) => Promise<void>) | undefined;
-  readonly expectedSizeBytes: number;
-  /** What the unit is like, as another path has found it. */
-  reference(pathId: string): LunProfile | undefined;
-  /** What the path's unit is used through. */
-  guard(unit: IscsiLun, pathId: string): BlockDevice;
-  /** Ways over the other paths that are up. */
-  waysBeside(pathId: string): readonly FenceWay[];
-  /** The unit was reset for the sake of this path: the others' tasks may have ended without an answer. */
-  afterUnitReset(pathId: string): Promise<void>;
-}
-
-export interface IscsiPathOptions {
-  readonly id: string;
-  readonly lun: Lun;
-  /** Everything but `evacuation`; `chap` may be renewed. */
-  readonly session: SessionOptions;
-  /** How long requests wait for the path itself before they go over another (LinkDownTime). */
-  readonly linkDownTimeMs: number;
-  /** First logins repeated while this node has no network yet. */
-  readonly networkReadyRetryCount: number;
-}
 
 /** One session to one portal from one source, with the unit behind it: a path of a volume. */
 export class IscsiPath implements PathPort {
@@ -166,9 +138,12 @@ export class IscsiPath implements PathPort {
     await checkReady(this.commander);
   }
 
+  async recognise(): Promise<void> {
+    await this.#requireUnit().recognise();
+  }
+
   async refresh(): Promise<BlockDeviceInfo> {
-    if (this.#unit === undefined) throw notUp(this.id);
-    return this.#unit.refresh();
+    return this.#requireUnit().refresh();
   }
 
   handOver(): void {
@@ -200,6 +175,7 @@ export class IscsiPath implements PathPort {
       portal: session.status().portal,
       ...(localAddress === undefined ? {} : { localAddress }),
       ...(localInterface === undefined ? {} : { localInterface }),
+      ping: () => session.nop(),
       resetUnit: async () => {
         await session.taskManagement({ function: "lun-reset", lun: this.#options.lun });
       },
@@ -219,8 +195,12 @@ export class IscsiPath implements PathPort {
 
   /** Commands to the unit as they are. Throws PATH_NOT_UP before the first "up". */
   get commander(): LunCommander {
+    return this.#requireUnit().commander;
+  }
+
+  #requireUnit(): IscsiLun {
     if (this.#unit === undefined) throw notUp(this.id);
-    return this.#unit.commander;
+    return this.#unit;
   }
 
   async #connectUntilUp(): Promise<void> {

@@ -1,4 +1,6 @@
 import type { PortalAddress } from "../base/access.js";
+import type { Clock } from "../base/clock.js";
+import { createDeferred } from "../base/deferred.js";
 import { AppError, errorMessage } from "../base/errors.js";
 import { type Lun, formatLun } from "../base/lun.js";
 import { formatPortal } from "../base/portal.js";
@@ -10,6 +12,8 @@ export interface FenceWay {
   readonly portal: PortalAddress;
   readonly localAddress?: string;
   readonly localInterface?: string;
+  /** Resolves when the target answers over the session of that way; rejects with AppError. */
+  ping(): Promise<unknown>;
   /** Resets the unit over the session of that way, for a target that does not let another one in. Rejects with AppError. */
   resetUnit(): Promise<void>;
 }
@@ -20,11 +24,14 @@ export interface FenceRequest {
   readonly lun: Lun;
   /** Portal group of that session; undefined when it is not known. */
   readonly portalGroupTag: number | undefined;
-  /** Best first. */
+  /** Those that answer a ping first are tried first. */
   readonly ways: readonly FenceWay[];
   /** The unit was reset: tasks of other sessions may have ended without an answer. */
   onUnitReset(): Promise<void>;
 }
+
+/** A way that is alive has answered a ping by then, unless it is very slow. */
+const WAY_ANSWER_MS = 1_000;
 
 /** A way that is slow to answer is not the one to wait for: I/O stands meanwhile. */
 const FENCE_TIMERS = {
@@ -45,7 +52,7 @@ export async function fencePath(
   dependencies: SessionDependencies,
   signal: AbortSignal,
 ): Promise<boolean> {
-  for (const way of request.ways) {
+  for await (const way of byLiveliness(request.ways, dependencies.clock, signal)) {
     if (signal.aborted) return false;
     try {
       await fenceOver(way, request, dependencies, signal);
@@ -60,6 +67,43 @@ export async function fencePath(
     }
   }
   return false;
+}
+
+/** Ways in the order in which they answer; those that have not within WAY_ANSWER_MS come last. */
+async function* byLiveliness(
+  ways: readonly FenceWay[],
+  clock: Clock,
+  signal: AbortSignal,
+): AsyncGenerator<FenceWay, void, void> {
+  const left = new Set(ways);
+  const late = createDeferred<undefined>();
+  const waitNoLonger = (): void => late.resolve(undefined);
+  const timer = clock.setTimer(WAY_ANSWER_MS, waitNoLonger);
+  signal.addEventListener("abort", waitNoLonger, { once: true });
+  const pings = new Map(ways.map((way) => [way, answerOf(way)]));
+  try {
+    // One way alone is not worth the wait.
+    while (pings.size > 1) {
+      const answer = await Promise.race([late.promise, ...pings.values()]);
+      if (answer === undefined) break;
+      pings.delete(answer.way);
+      left.delete(answer.way);
+      if (answer.isAlive) yield answer.way;
+      else left.add(answer.way);
+    }
+  } finally {
+    timer.cancel();
+    signal.removeEventListener("abort", waitNoLonger);
+  }
+  yield* left;
+}
+
+async function answerOf(way: FenceWay): Promise<{ readonly way: FenceWay; readonly isAlive: boolean }> {
+  const isAlive = await way.ping().then(
+    () => true,
+    () => false,
+  );
+  return { way, isAlive };
 }
 
 async function fenceOver(

@@ -37,6 +37,8 @@ export interface PathPort {
   setPortGroups(changes: readonly TargetPortGroupChange[]): Promise<void>;
   /** TEST UNIT READY over this path: does it carry requests? Rejects with AppError. */
   probe(): Promise<void>;
+  /** Asks who the unit is; another one is refused, which is told by an event too. Rejects with AppError. */
+  recognise(): Promise<void>;
   /** Reads the unit's description again over this path. Rejects with AppError. */
   refresh(): Promise<BlockDeviceInfo>;
   /** Another path has come up: what waits for this one may go over that one, if it is made certain first. */

@@ -28,7 +28,7 @@ interface Watch {
 }
 
 /**
- * Asks paths whether they are well: those that are suspect with growing pauses until they are, and those that carry
+ * Asks paths whether they are well, and still lead to the same unit: those that are suspect with growing pauses until they are, and those that carry
  * requests, or would, every now and then.
  */
 export class PathVerifier {
@@ -116,6 +116,7 @@ export class PathVerifier {
         if (!path.isAccessible) return true;
       }
       await path.port.probe();
+      await path.port.recognise();
       return true;
     } catch (error) {
       paths.warn(path, "a suspect path has not proved good", asAppError(error));
@@ -139,6 +140,7 @@ export class PathVerifier {
     try {
       if (path.portGroup === undefined) await path.port.probe();
       else await this.#dependencies.portGroups.readOver(path);
+      await path.port.recognise();
     } catch (error) {
       const reason = `it was verified, and failed: ${asAppError(error).message}`;
       if (path.generation === generation && !this.#isStopped) this.doubt(path, { reason, isAboutCapacity: false });

@@ -1,7 +1,12 @@
 import { Backoff } from "../base/backoff.js";
 import type { Clock, Timer } from "../base/clock.js";
 import { asAppError } from "../base/errors.js";
-import { ACCESS_STATE_POLL_MS, MAX_ACCESS_STATE_POLL_MS, SET_PORT_GROUPS_INTERVAL_MS } from "../base/limits.js";
+import {
+  ACCESS_STATE_POLL_MS,
+  ACCESS_STATE_WATCH_MS,
+  MAX_ACCESS_STATE_POLL_MS,
+  SET_PORT_GROUPS_INTERVAL_MS,
+} from "../base/limits.js";
 import type { Random } from "../base/random.js";
 import type { PathTable } from "./path-table.js";
 import type { Path } from "./path.js";
@@ -14,7 +19,8 @@ export interface PortGroupKeeperDependencies {
 
 /**
  * Knows the access states of the unit's port groups (SPC-5 §5.18), and looks after them while no path takes requests: reads
- * them again and again, and asks for a better state where the array leaves that to us.
+ * them again and again, and asks for a better state where the array leaves that to us. After a change it goes on reading for
+ * a while: one seldom comes alone, and a target may tell of the next only over paths that are not used now.
  */
 export class PortGroupKeeper {
   readonly #dependencies: PortGroupKeeperDependencies;
@@ -24,11 +30,17 @@ export class PortGroupKeeper {
   #isLooking = false;
   #isStopped = false;
   #mayBeSetAtMs = 0;
+  /** Is the timer that of a need? */
+  #isPressing = false;
+  #watchUntilMs = 0;
 
   constructor(dependencies: PortGroupKeeperDependencies) {
     this.#dependencies = dependencies;
     const { random } = dependencies;
     this.#backoff = new Backoff({ initialMs: ACCESS_STATE_POLL_MS, maximumMs: MAX_ACCESS_STATE_POLL_MS }, { random });
+    dependencies.paths.onEvent(({ kind }) => {
+      if (kind === "access-state-changed") this.#watchUntilMs = dependencies.clock.nowMs() + ACCESS_STATE_WATCH_MS;
+    });
   }
 
   stop(): void {
@@ -39,13 +51,15 @@ export class PortGroupKeeper {
   /** Looks after the states when that is needed now. */
   attend(): void {
     if (this.#isStopped || this.#isLooking) return;
-    if (!this.#isNeeded()) {
+    const isPressing = this.#isNeeded();
+    if (!isPressing) this.#backoff.reset();
+    if (isPressing !== this.#isPressing || !(isPressing || this.#isWatching())) {
       this.#timer?.cancel();
       this.#timer = undefined;
-      this.#backoff.reset();
-      return;
     }
-    this.#timer ??= this.#dependencies.clock.setTimer(this.#pauseMs(), () => {
+    this.#isPressing = isPressing;
+    if (!isPressing && !this.#isWatching()) return;
+    this.#timer ??= this.#dependencies.clock.setTimer(isPressing ? this.#pauseMs() : MAX_ACCESS_STATE_POLL_MS, () => {
       this.#timer = undefined;
       void this.#look();
     });
@@ -87,6 +101,12 @@ export class PortGroupKeeper {
     return this.#dependencies.paths.carriers.length === 0 && this.#waiting().length > 0;
   }
 
+  /** Has there been a change lately, and is there a path to ask over? */
+  #isWatching(): boolean {
+    const { paths, clock } = this.#dependencies;
+    return clock.nowMs() < this.#watchUntilMs && paths.carriers.length > 0;
+  }
+
   #waiting(): readonly Path[] {
     return this.#dependencies.paths.all.filter(
       (path) => path.isConnected && path.doubt === undefined && !path.isAccessible,
@@ -101,8 +121,8 @@ export class PortGroupKeeper {
   async #look(): Promise<void> {
     this.#isLooking = true;
     try {
-      const [first] = this.#waiting();
-      const settable = this.#settable();
+      const settable = this.#isPressing ? this.#settable() : undefined;
+      const [first] = this.#isPressing ? this.#waiting() : this.#dependencies.paths.carriers;
       if (settable !== undefined) await this.#set(settable);
       if (first !== undefined) await this.reread(settable ?? first);
     } finally {

@@ -22,8 +22,6 @@ export interface AccessReport {
   readonly standbyAttachMs: number;
   readonly changes: readonly AccessChange[];
   readonly load: FioResult;
-  /** The period after which paths are asked by themselves. */
-  readonly verifySeconds: number;
   readonly paths: readonly PathStatus[];
   /** Events: states that were set by us. */
   readonly setByUs: readonly string[];

@@ -68,12 +68,14 @@ export class ScriptedPath implements PathPort {
   portGroup: number | undefined;
   latencyMs: number;
   probes = 0;
+  recognitions = 0;
   groupReadings = 0;
   handOvers = 0;
   isClosed = false;
   /** What the unit answers a request with instead of carrying it out; undefined: it carries it out. */
   answer: (operation: ScriptedOperation) => AppError | undefined = () => undefined;
   probeError: AppError | undefined;
+  recogniseError: AppError | undefined;
   refreshError: AppError | undefined;
   readGroupsError: AppError | undefined;
   setGroupsError: AppError | undefined;
@@ -160,6 +162,11 @@ export class ScriptedPath implements PathPort {
   probe(): Promise<void> {
     this.probes += 1;
     return this.#question(this.probeError, () => undefined);
+  }
+
+  recognise(): Promise<void> {
+    this.recognitions += 1;
+    return this.#question(this.recogniseError, () => undefined);
   }
 
   refresh(): Promise<BlockDeviceInfo> {

@@ -36,15 +36,11 @@ const NAMES: Readonly<Record<Access, string>> = {
 const WATCH_MS = 1_000;
 /** After this a change counts as never followed. */
 const GIVE_UP_MS = 8_000;
-const VERIFY_SECONDS = 1;
 
 const target = JSON.parse(process.env["TARGET"] ?? "{}") as GuestTarget;
 const volume: NodeVolume = {
   ...{ handle: "alua", portals: target.portals, targetName: target.iqn, lun: 0 },
-  settings: {
-    ...{ multipath: "mpio", pathPolicy: "fail-over-only" },
-    pathVerificationPeriodSeconds: String(VERIFY_SECONDS),
-  },
+  settings: { multipath: "mpio", pathPolicy: "fail-over-only" },
 };
 const changes: AccessChange[] = [];
 
@@ -270,7 +266,7 @@ try {
   equal(state, "attached");
   await node.client.detach(volume.handle);
   const report: AccessReport = {
-    ...{ standbyAttachMs, changes, load: totals, verifySeconds: VERIFY_SECONDS },
+    ...{ standbyAttachMs, changes, load: totals },
     paths: multipath?.paths ?? [],
     setByUs: node.told("access-state-set"),
   };

@@ -200,6 +200,19 @@ describe("unit attentions", () => {
     expect(deviceEvents).toEqual([]);
   });
 
+  test("a disk exchanged without a word is found out by asking, and refused", async () => {
+    const { device, disk, run, deviceEvents } = await openLun();
+    const before = disk.commands.length;
+    await run(device.recognise());
+    expect(new Set(disk.commands.slice(before).map((cdb) => cdb[0]))).toEqual(new Set([0x12]));
+    disk.naa = "60014050000000000000000000000002";
+    const wrong = { code: "BLOCK_IDENTITY_MISMATCH", details: { found: "naa.60014050000000000000000000000002" } };
+    await expect(run(device.recognise())).rejects.toMatchObject(wrong);
+    await expect(run(device.write(0, Buffer.alloc(BLOCK, 1)))).rejects.toMatchObject(wrong);
+    expect(disk.count(0x2a)).toBe(0);
+    expect(deviceEvents[0]).toMatchObject({ kind: "identity-changed" });
+  });
+
   test("power on and another disk: nothing is sent to it, not even after a reconnection", async () => {
     const opened = await openLun();
     const { device, disk, run, deviceEvents, session } = opened;

@@ -148,6 +148,26 @@ describe("a volume over two portals", () => {
     await settle(world.clock, volume.close());
   });
 
+  test("a fence goes over a way that answers, not over the next that is dead and not found so yet", async () => {
+    const world = new World();
+    const hosts = ["p1", "p2", "p3"];
+    await world.serve(hosts.map((host) => ({ host })));
+    const portals = hosts.map((host) => ({ host, port: 3260 }));
+    const volume = await world.connect({ pathPolicy: "fail-over-only" }, { portals });
+    await world.clock.advance(1_000);
+    world.blackHole("p1");
+    const startMs = world.clock.nowMs();
+    const writing = write(volume, "2");
+    await world.clock.advance(1_200);
+    world.blackHole("p2");
+    await settle(world.clock, writing);
+    expect(world.clock.nowMs() - startMs).toBeLessThan(3_000);
+    expect(world.messages).toContain("commands of a lost path are fenced");
+    expect(await world.stored()).toBe("2");
+    for (const host of hosts) world.blackHole(host, false);
+    await settle(world.clock, volume.close());
+  });
+
   test("at another portal group the unit is reset before the write moves", async () => {
     const world = new World();
     await world.serve([

@@ -99,10 +99,27 @@ describe("access states", () => {
     await world.clock.advance(1_000);
     expect(readings() - before).toBeGreaterThanOrEqual(2);
     await world.clock.advance(59_000);
-    expect(readings() - before).toBeLessThan(80);
+    expect(readings() - before).toBeLessThan(160);
     world.access?.change(2, { state: "active-optimized" });
-    await world.clock.advance(2_000);
+    await world.clock.advance(1_000);
     expect(outcome.state).toBe("done");
+    await world.clock.advance(60_000);
+    expect(world.clock.pendingTimers).toBe(0);
+  });
+
+  it("are read for a minute after a change, so that the next is followed though nothing tells of it", async () => {
+    const world = await MultipathWorld.up({ states: ["active-optimized", "standby"] });
+    world.access?.change(1, { state: "active-non-optimized" });
+    world.path("a").tellGroups();
+    for (let round = 0; round < 3; round += 1) {
+      world.access?.change(2, { state: "active-optimized" });
+      await world.clock.advance(900);
+      expect(world.status("b")).toMatchObject({ accessState: "active-optimized", isChosen: true });
+      world.access?.change(2, { state: "standby" });
+      await world.clock.advance(900);
+      expect(world.status("a")).toMatchObject({ isChosen: true });
+    }
+    await world.clock.advance(61_000);
     expect(world.clock.pendingTimers).toBe(0);
   });
 
@@ -128,6 +145,7 @@ describe("setting access states", () => {
     expect(outcome.state).toBe("done");
     expect(world.counts()).toEqual({ a: 1, b: 0 });
     expect(world.kinds()).toContain("access-state-set a");
+    await world.device.close();
     expect(world.clock.pendingTimers).toBe(0);
   });
 

@@ -95,6 +95,17 @@ describe("path verification", () => {
     expect(world.counts()).toEqual({ a: 0, b: 1 });
   });
 
+  it("asks who the unit is behind every path, whatever its access state", async () => {
+    const plain = await MultipathWorld.up({ verifyIntervalMs: 30_000 });
+    const states = await MultipathWorld.up({ states: ["active-optimized", "standby"], verifyIntervalMs: 30_000 });
+    for (const world of [plain, states]) {
+      world.path("b").recogniseError = hardwareError();
+      await world.clock.advance(30_000);
+      expect(world.paths.map(({ recognitions }) => recognitions)).toEqual([1, 1]);
+      expect(world.status("b").state).toBe("suspect");
+    }
+  });
+
   it("leaves alone what is down, out of service, or off", async () => {
     const world = await MultipathWorld.up({ paths: 3, verifyIntervalMs: 30_000 });
     world.path("a").down();
