@@ -207,7 +207,11 @@ export class IscsiLun implements BlockDevice {
   async recognise(): Promise<void> {
     const before = this.info;
     const { identity } = await readIdentity(this.#commander, this.#lun, true);
-    if (isSameUnit(before, { ...before, identity })) return;
+    if (!isSameUnit(before, { ...before, identity })) await this.reconsider();
+  }
+
+  /** Looks at the unit as after a unit attention. Rejects with what keeps it from being used; the session looks on then. */
+  async reconsider(): Promise<void> {
     const verdict = await this.#verifyOrReconnect();
     if (verdict?.kind === "refused") throw verdict.reason;
   }
@@ -284,9 +288,7 @@ export class IscsiLun implements BlockDevice {
   async #onUnitAttention(kind: UnitAttentionKind): Promise<void> {
     this.#logger.info("unit attention", { lun: formatLun(this.#lun), attention: kind });
     if (kind === "alua-state-changed") await this.#options.onAccessStatesChanged?.(this.#commander);
-    if (!asksForLook(kind, this.#options.admit !== undefined)) return;
-    const verdict = await this.#verifyOrReconnect();
-    if (verdict?.kind === "refused") throw verdict.reason;
+    if (asksForLook(kind, this.#options.admit !== undefined)) await this.reconsider();
   }
 
   /**

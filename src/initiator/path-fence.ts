@@ -34,7 +34,7 @@ export interface FenceRequest {
 const WAY_ANSWER_MS = 1_000;
 
 /** A way that is slow to answer is not the one to wait for: I/O stands meanwhile. */
-const FENCE_TIMERS = {
+export const FENCE_TIMERS = {
   connectTimeoutMs: 3_000,
   loginTimeoutMs: 5_000,
   logoutTimeoutMs: 3_000,

@@ -6,12 +6,14 @@ import { lunFromNumber } from "../base/lun.js";
 import { Mutex } from "../base/mutex.js";
 import { formatPortal } from "../base/portal.js";
 import type { IscsiLun } from "../block/iscsi-lun.js";
+import { LunReservation } from "../block/lun-reservation.js";
 import { MultipathDevice } from "../multipath/multipath-device.js";
 import { followAdvertisedPortals } from "./advertised-portals.js";
 import type { CloseOptions, ConnectVolumeDependencies, ConnectVolumeRequest } from "./connect-volume.js";
 import { IscsiPath } from "./iscsi-path.js";
 import type { PathCompany } from "./path-company.js";
 import { fencePath, type FenceWay } from "./path-fence.js";
+import { actAsNexus, type NexusAct } from "./path-nexus.js";
 import { type PathPlan, pathIsid, planPaths } from "./path-plan.js";
 import { multipathOptions } from "./path-settings.js";
 import type { VolumeSessionStatus } from "./session-status.js";
@@ -25,6 +27,7 @@ export class PathVolume {
   readonly #request: ConnectVolumeRequest;
   readonly #dependencies: ConnectVolumeDependencies;
   readonly #paths = new Map<string, IscsiPath>();
+  readonly #plans = new Map<string, PathPlan>();
   /** Only one path at a time may find out what the unit is, while nobody knows. */
   readonly #opening = new Mutex();
   readonly #planning = new Mutex();
@@ -45,7 +48,12 @@ export class PathVolume {
     this.#chap = request.chap;
     this.multipath = new MultipathDevice(multipathOptions(request.settings ?? {}), dependencies);
     this.admission =
-      request.reservation === undefined ? undefined : new VolumeAdmission(request.reservation, dependencies);
+      request.reservation === undefined
+        ? undefined
+        : new VolumeAdmission(request.reservation, dependencies, {
+            isAlone: (pathId) => this.#ways(pathId).length === 0,
+            overOthers: (pathId, act) => this.#overOthers(pathId, act),
+          });
     this.admission?.onLost((reason) => this.multipath.refuse(reason));
   }
 
@@ -143,6 +151,7 @@ export class PathVolume {
         const rank = this.#paths.size;
         const path = this.#createPath(plan);
         this.#paths.set(plan.id, path);
+        this.#plans.set(plan.id, plan);
         this.multipath.addPath(path, { rank, weight: pathWeights[rank] ?? 0, isStandby: rank >= total - standbyPaths });
         path.start();
       }
@@ -214,6 +223,29 @@ export class PathVolume {
 
   #ways(pathId: string): readonly FenceWay[] {
     return [...this.#paths.values()].flatMap((path) => (path.id === pathId ? [] : (path.way ?? [])));
+  }
+
+  /** See AdmissionCompany. */
+  async #overOthers(pathId: string, act: NexusAct): Promise<boolean> {
+    const plan = this.#plans.get(pathId);
+    if (plan === undefined) return false;
+    const lun = lunFromNumber(this.#request.lun);
+    const ids = new Set([...this.#paths.keys(), ...(this.#request.formerPathIds ?? [])]);
+    ids.delete(pathId);
+    for (const id of ids) {
+      const path = this.#paths.get(id);
+      const isDone =
+        path?.isUp === true
+          ? await act(new LunReservation(path.commander)).catch(() => false)
+          : await actAsNexus(
+              { session: this.#sessionOptions(id, plan), lun },
+              act,
+              this.#dependencies,
+              this.#stop.signal,
+            );
+      if (isDone) return true;
+    }
+    return false;
   }
 
   #fenceUnplanned(id: string): Promise<boolean> {

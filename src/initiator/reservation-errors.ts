@@ -10,6 +10,8 @@ export type ReservationErrorCode =
   | "RESERVATION_HELD"
   /** Another node registers with the key of this one. */
   | "RESERVATION_KEY_SHARED"
+  /** The unit lets only one path of ours write. */
+  | "RESERVATION_PATH_KEPT_OUT"
   /** Another node has taken the unit from this one: for good, as long as the volume is attached. */
   | "RESERVATION_LOST";
 
@@ -96,6 +98,17 @@ export function keyShared(key: ReservationKey, initiator: string): ReservationEr
     `initiator ${initiator} has registered the reservation key 0x${key}, which is that of this node: the unit could not ` +
       "tell their writes apart; give one of the two nodes another number with --reservation-node of its dataplane",
     { key, initiator },
+  );
+}
+
+/** The path is registered with our key, which holds the unit, and is kept from writing all the same. */
+export function pathKeptOut(key: ReservationKey): ReservationError {
+  return new ReservationError(
+    "RESERVATION_PATH_KEPT_OUT",
+    `the unit lets only one path write under reservation key 0x${key}, though this one is registered with it too; it is ` +
+      "used when no other path is up. Give each portal a portal group of its own (LIO needs that), or set fencing to " +
+      "auto or off",
+    { key },
   );
 }
 

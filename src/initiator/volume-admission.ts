@@ -1,32 +1,72 @@
-import { AppError, errorCode } from "../base/errors.js";
+import { AppError, asAppError, errorCode } from "../base/errors.js";
 import { Emitter } from "../base/emitter.js";
 import type { WriteOptions, WriteZeroesOptions, BlockDevice, ByteRange } from "../block/device.js";
 import { ForwardingDevice } from "../block/forwarding-device.js";
 import type { IscsiLun } from "../block/iscsi-lun.js";
+import { refusalOf } from "../block/lun-identity.js";
 import type { LunCommander } from "../block/lun-commands.js";
 import { LunReservation } from "../block/lun-reservation.js";
 import type { SessionDependencies } from "../session/session-options.js";
+import type { NexusAct } from "./path-nexus.js";
+import { pathKeptOut } from "./reservation-errors.js";
 import type { ReservationStatus } from "./reservation-status.js";
-import { type ReservationOptions, VolumeReservation } from "./volume-reservation.js";
+import { type OtherNexuses, type ReservationOptions, VolumeReservation } from "./volume-reservation.js";
+
+/** The other paths of the volume. */
+export interface AdmissionCompany {
+  /** Is no path up but this one? */
+  isAlone(pathId: string): boolean;
+  /**
+   * Does something over the nexus of each other path, reached over the portal of this one where that path is down, until it
+   * resolves with true. Resolves with whether it did; does not reject.
+   */
+  overOthers(pathId: string, act: NexusAct): Promise<boolean>;
+}
 
 /** Lets the paths of a volume to its unit as the reservations there allow, and says when that is over for good. */
 export class VolumeAdmission {
   readonly #reservation: VolumeReservation;
   readonly #lost = new Emitter<AppError>();
+  readonly #company: AdmissionCompany | undefined;
+  readonly #keptOut = new Set<string>();
   #isLost = false;
 
-  constructor(options: ReservationOptions, dependencies: SessionDependencies) {
+  /** `company`: for a volume of several paths. */
+  constructor(options: ReservationOptions, dependencies: SessionDependencies, company?: AdmissionCompany) {
     this.#reservation = new VolumeReservation(options, dependencies);
+    this.#company = company;
   }
 
-  /** Rejects with what keeps the path out: see VolumeReservation.admit. */
+  /** Rejects with what keeps the path out: see VolumeReservation.admit, and keepOut. */
   async admit(commander: LunCommander, pathId: string): Promise<void> {
+    const unit = new LunReservation(commander);
     try {
-      await this.#reservation.admit(new LunReservation(commander), pathId);
+      await this.#reservation.admit(unit, pathId);
+      if (this.#keptOut.has(pathId)) await this.#letInIfAlone(unit, pathId);
     } catch (error) {
       if (error instanceof AppError && error.code === "RESERVATION_LOST") this.#tellLost(error);
       throw error;
     }
+  }
+
+  /**
+   * The target lets only one path of ours write (LIO does, within one portal group), and it is not this one: it is admitted
+   * again when no other path is up. Returns false for a volume of one path, which needs another explanation.
+   */
+  keepOut(pathId: string): boolean {
+    if (this.#company === undefined) return false;
+    this.#keptOut.add(pathId);
+    return true;
+  }
+
+  #others(pathId: string): OtherNexuses {
+    return { pathId, act: (act) => this.#company?.overOthers(pathId, act) ?? Promise.resolve(false) };
+  }
+
+  async #letInIfAlone(unit: LunReservation, pathId: string): Promise<void> {
+    if (this.#company?.isAlone(pathId) !== true) throw pathKeptOut(this.#reservation.status().key);
+    await this.#reservation.moveTo(unit, this.#others(pathId));
+    this.#keptOut.delete(pathId);
   }
 
   /** Another node has the volume: nothing that this one still writes may be carried out. Told once. */
@@ -42,7 +82,7 @@ export class VolumeAdmission {
 
   /** See VolumeReservation.abandon. */
   abandon(commander: LunCommander, pathId: string): Promise<boolean> {
-    return this.#reservation.abandon(new LunReservation(commander), pathId);
+    return this.#reservation.abandon(new LunReservation(commander), this.#others(pathId));
   }
 
   status(): ReservationStatus {
@@ -107,15 +147,20 @@ class GuardedDevice extends ForwardingDevice {
   }
 
   /**
-   * This nexus is registered, and the volume is ours: a target that lets it write no more than before does not know several
-   * registrants of one node (LIO, within one portal group). With `auto` the reservation is given up then.
+   * This nexus is registered, and the volume is ours: a target that lets it write no more than before lets only one path of
+   * ours write. With `auto` the reservation is given up then; otherwise this path is not used while there is another.
    */
   async #repeat(act: () => Promise<void>): Promise<void> {
     try {
       await act();
     } catch (error) {
       if (errorCode(error) !== "BLOCK_RESERVATION_CONFLICT") throw error;
-      if (!(await this.#admission.abandon(this.#unit.commander, this.#pathId))) throw error;
+      if (!(await this.#admission.abandon(this.#unit.commander, this.#pathId))) {
+        if (!this.#admission.keepOut(this.#pathId)) throw error;
+        await this.#unit.reconsider().catch((reason: unknown) => {
+          throw refusalOf(asAppError(reason));
+        });
+      }
       await act();
     }
   }

@@ -6,14 +6,12 @@ import { isSameCluster } from "../base/reservation-key.js";
 import {
   isReservationCommandUnknown,
   isReservationConflict,
-  isTargetsAnswer,
   type LunReservation,
-  type RegisterRequest,
-  type ReservationOutcome,
   type UnitReservations,
 } from "../block/lun-reservation.js";
 import { ReservationType } from "../scsi/opcodes.js";
 import { NO_RESERVATION_KEY, type ReservationKey } from "../scsi/persistent-reserve.js";
+import type { NexusAct } from "./path-nexus.js";
 import {
   heldByLegacy,
   heldByStranger,
@@ -33,6 +31,7 @@ import {
   type ReservationHolder,
   victimsOf,
 } from "./reservation-rules.js";
+import { readAgain, Registrar } from "./reservation-registrar.js";
 import { bestEffort, giveBackReservation, type ReservationWay } from "./reservation-leave.js";
 import type {
   ReservationOptions,
@@ -42,6 +41,12 @@ import type {
 } from "./reservation-types.js";
 
 export type { FencingMode, ReservationOptions } from "./reservation-types.js";
+
+/** A path, and the nexuses of the other paths of its volume: see AdmissionCompany.overOthers. */
+export interface OtherNexuses {
+  readonly pathId: string;
+  readonly act: (act: NexusAct) => Promise<boolean>;
+}
 
 /** One attempt to admit a path. */
 interface Trial {
@@ -65,6 +70,7 @@ interface Settled {
 export class VolumeReservation {
   readonly #options: ReservationOptions;
   readonly #dependencies: ReservationDependencies;
+  readonly #registrar: Registrar;
   /** Registrations of one path are part of what another path finds. */
   readonly #turn = new Mutex();
   /** A path was admitted, so others may rely on the volume being ours: nothing is claimed any more. */
@@ -75,8 +81,6 @@ export class VolumeReservation {
   #isOver = false;
   /** See abandon. */
   #isAbandoned = false;
-  /** APTPL is asked for. */
-  #isPersistent = false;
   /** Nodes were preempted whose tasks may still be carried out. */
   #owesAbort = false;
   /** PRGENERATION when a path was admitted last; undefined before. */
@@ -85,6 +89,7 @@ export class VolumeReservation {
   constructor(options: ReservationOptions, dependencies: ReservationDependencies) {
     this.#options = options;
     this.#dependencies = dependencies;
+    this.#registrar = new Registrar(options.key, dependencies.logger);
     this.#hasAdmitted = options.isTakeOver;
     this.#standing = options.mode === "off" ? "off" : "none";
   }
@@ -122,15 +127,35 @@ export class VolumeReservation {
   }
 
   /**
-   * The target keeps a registered path of ours from writing: with `auto`, and a volume that is not shared, the reservation
-   * is ended, and the volume used without. Resolves with false where that must not be. Rejects when it could not be done.
+   * The target keeps a registered path of ours from writing, and no other is used any more: the others' registrations end,
+   * and the reservation becomes this path's. Rejects like `admit`.
    */
-  async abandon(unit: LunReservation, pathId: string): Promise<boolean> {
+  async moveTo(unit: LunReservation, { pathId, act }: OtherNexuses): Promise<void> {
+    const { key } = this.#options;
+    await this.#turn.run(async () => {
+      if (this.#isOver || this.#loss !== undefined) return;
+      this.#dependencies.logger.info("the reservation moves over from a path that is lost", { path: pathId });
+      await act(async (other) => {
+        await other.unregister(key);
+        return false;
+      });
+      const trial: Trial = { unit, pathId, hasRegistered: false };
+      this.#adopt(trial, await this.#settle(trial, await readAgain(unit)));
+    });
+  }
+
+  /**
+   * The target keeps a registered path of ours from writing: with `auto`, and a volume that is not shared, the reservation
+   * is ended, and the volume used without. Only the holder may do that at such a target. Resolves with false where that
+   * must not be, or nobody could. Rejects when it could not be told.
+   */
+  async abandon(unit: LunReservation, { pathId, act }: OtherNexuses): Promise<boolean> {
     const { mode, isShared, key } = this.#options;
     return this.#turn.run(async () => {
       if (this.#standing === "unsupported") return true;
       if (mode !== "auto" || isShared || this.#loss !== undefined) return false;
-      if ((await unit.clear(key)) === "conflict") return false;
+      const clear: NexusAct = async (nexus) => (await nexus.clear(key)) === "done";
+      if (!(await clear(unit)) && !(await act(clear))) return false;
       this.#dependencies.logger.warn("the unit keeps registered paths from writing, its reservation is given up", {
         path: pathId,
       });
@@ -207,7 +232,7 @@ export class VolumeReservation {
       this.#doWithout(trial, `it has the reservation types ${types.join(", ")}, but not 5`);
       return false;
     }
-    this.#isPersistent = capabilities?.canPersistThroughPowerLoss ?? false;
+    this.#registrar.isPersistent = capabilities?.canPersistThroughPowerLoss ?? false;
     return true;
   }
 
@@ -229,7 +254,7 @@ export class VolumeReservation {
     requireClaimable(this.#options, before);
     await this.#register(trial);
     for (let round = 0; round < MAX_RESERVATION_ROUNDS; round += 1) {
-      const state = await this.#readAgain(unit);
+      const state = await readAgain(unit);
       // Another node that claims it as well came after us.
       if (!state.keys.includes(key)) throw lost(key, state);
       requireClaimable(this.#options, state);
@@ -273,13 +298,13 @@ export class VolumeReservation {
     const { key } = this.#options;
     const { unit } = trial;
     for (let round = 0; round < MAX_RESERVATION_ROUNDS; round += 1) {
-      const isRegistered = (await this.#registerOver(unit, key)) === "done";
-      const found = await this.#readAgain(unit);
+      const isRegistered = (await this.#registrar.register(unit, key)) === "done";
+      const found = await readAgain(unit);
       if (isRegistered && found.keys.includes(key)) return this.#settle(trial, found);
       const isForgotten = !found.keys.includes(key);
       if (isForgotten && !hasTargetForgotten(this.#options, found, this.#generation)) throw lost(key, found);
       await this.#register(trial);
-      const after = await this.#readAgain(unit);
+      const after = await readAgain(unit);
       if (isForgotten || isUndisturbed(this.#options, found, after)) return this.#settle(trial, after);
       // We may have been preempted between the two looks, and have come back as if that had not been.
       await this.#undo(trial);
@@ -302,7 +327,7 @@ export class VolumeReservation {
         return { standing: this.#standingUnder(holder), state };
       }
       await unit.reserve(key);
-      state = await this.#readAgain(unit);
+      state = await readAgain(unit);
     }
     throw unsettled();
   }
@@ -315,44 +340,8 @@ export class VolumeReservation {
   async #register(trial: Trial): Promise<void> {
     // Also when no answer comes: the target may have done it.
     trial.hasRegistered = true;
-    if ((await this.#registerOver(trial.unit, NO_RESERVATION_KEY)) === "done") return;
-    if ((await this.#registerOver(trial.unit)) === "conflict") throw heldByLegacy();
-  }
-
-  /** `before`: what is registered for the nexus; absent: whatever that is. */
-  async #registerOver(unit: LunReservation, before?: ReservationKey): Promise<ReservationOutcome> {
-    const { key } = this.#options;
-    const request = { key, ...(before === undefined ? {} : { before }) };
-    if (!this.#isPersistent) return this.#registerOrSee(unit, request);
-    try {
-      return await unit.register({ ...request, isPersistent: true });
-    } catch (error) {
-      if (!isTargetsAnswer(error) || isReservationCommandUnknown(error)) throw error;
-      // LIO says that it can, and cannot where its folder for that is missing; it may have registered all the same.
-      this.#dependencies.logger.warn("the unit does not keep reservations over a loss of power", {
-        reason: errorMessage(error),
-      });
-      this.#isPersistent = false;
-      return this.#registerOrSee(unit, before === key ? request : { key });
-    }
-  }
-
-  /** Without its folder LIO fails every registration, after it has made it: what the unit shows then is what counts. */
-  async #registerOrSee(unit: LunReservation, request: RegisterRequest): Promise<ReservationOutcome> {
-    try {
-      return await unit.register(request);
-    } catch (error) {
-      if (!isTargetsAnswer(error) || isReservationCommandUnknown(error)) throw error;
-      const { keys } = await this.#readAgain(unit);
-      if (!keys.includes(request.key)) throw error;
-      return "done";
-    }
-  }
-
-  async #readAgain(unit: LunReservation): Promise<UnitReservations> {
-    const state = await unit.readState();
-    if (state !== undefined) return state;
-    throw unsupported("it has ceased to know PERSISTENT RESERVE IN");
+    if ((await this.#registrar.register(trial.unit, NO_RESERVATION_KEY)) === "done") return;
+    if ((await this.#registrar.register(trial.unit)) === "conflict") throw heldByLegacy();
   }
 
   #adopt({ pathId }: Trial, { standing, state }: Settled): void {

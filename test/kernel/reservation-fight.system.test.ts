@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { reportMeasured } from "../support/file-load.js";
-import type { FightReport } from "../support/fight-report.js";
+import type { FightReport, OneGroupReport } from "../support/fight-report.js";
 import { buildForGuest, type GuestBuild } from "../support/guest-build.js";
 import { lioBackstoreName, lioStart, lioTarget } from "../support/lio.js";
 import { describeNeeding } from "../support/needs.js";
@@ -64,4 +64,23 @@ TMPDIR=/dev/shm node ${build.folder}/test/kernel/guest/reservation-fight.js`,
       expect(reconnects).toBeGreaterThanOrEqual(3);
     }
   }, 220_000);
+
+  it("one portal group of LIO lets one path write: given up with auto, one path at a time with required", async () => {
+    const ports = [13_532, 13_533] as const;
+    const result = await runInUml({
+      script: `modprobe nbd nbds_max=0\n${lioStart()}${lioTarget({
+        ...{ iqn: IQN, lunSizesBytes: [16 << 20], initiators: NODES },
+        portals: ports.map((port) => `127.0.0.1:${port}`),
+      })}
+node ${build.folder}/test/kernel/guest/one-portal-group.js`,
+      timeoutMs: 150_000,
+      env: { ONE_GROUP: JSON.stringify({ targetName: IQN, ports, proxyPorts: [13_536, 13_537] }) },
+    });
+    const text = result.files["one-group.json"];
+    if (text === undefined) reportMeasured(`the log ends: ${result.files["b.log"]?.slice(-6_000) ?? "there is none"}`);
+    expectUmlSuccess(result);
+    reportMeasured(`one portal group of LIO: ${text ?? ""}`);
+    const report = JSON.parse(text ?? "{}") as OneGroupReport;
+    expect(report.writes.every((count) => count > 0)).toBe(true);
+  }, 170_000);
 });

@@ -25,3 +25,13 @@ export interface FightReport {
   /** Connections that A has made after it lost the volume. */
   readonly reconnects: number;
 }
+
+/** What test/kernel/guest/one-portal-group.ts writes. */
+export interface OneGroupReport {
+  /** With `fencing: auto`, over each path. */
+  readonly writes: readonly number[];
+  /** With `fencing: required`: why the path that is not used is not. */
+  readonly refusal: string;
+  /** From the loss of the one path until what was written then was done over the other. */
+  readonly takenOverMs: number;
+}

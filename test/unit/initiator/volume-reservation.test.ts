@@ -8,6 +8,9 @@ import { answer, KEY_A, KEY_B, KEY_STRANGE, lostConnection, ReservationWorld } f
 
 const conflict = { code: "BLOCK_RESERVATION_CONFLICT", details: { verdict: "SCSI_STATUS_18" } };
 
+/** The only path of its volume. */
+const alone = { pathId: "path", act: () => Promise.resolve(false) };
+
 describe("the reservation of a volume", () => {
   let world: ReservationWorld;
 
@@ -157,7 +160,7 @@ describe("the reservation of a volume", () => {
     const path = await world.path("a");
     const auto = world.reservation({ node: "a" });
     await world.admit(auto, path);
-    expect(await world.run(auto.abandon(path.unit, "path"))).toBe(true);
+    expect(await world.run(auto.abandon(path.unit, alone))).toBe(true);
     expect(await world.shown(path)).toBe("");
     await world.admit(auto, path);
     expect(await world.shown(path)).toBe("");
@@ -166,8 +169,35 @@ describe("the reservation of a volume", () => {
     await world.admit(world.reservation({ node: "b" }), other);
     const required = world.reservation({ node: "a", mode: "required" });
     await world.admit(required, path);
-    expect(await world.run(required.abandon(path.unit, "path"))).toBe(false);
+    expect(await world.run(required.abandon(path.unit, alone))).toBe(false);
     expect(await world.shown(path)).toBe("a | a 5");
+  });
+
+  test("only the holder's nexus may give it up, or hand it over, at a target that lets no other of ours do so", async () => {
+    const [first, second] = [await world.path("a"), await world.path("a")];
+    const others = { pathId: "second", act: (act: (unit: LunReservation) => Promise<boolean>) => act(first.unit) };
+    const required = world.reservation({ node: "a", mode: "required" });
+    await world.admit(required, first);
+    await world.admit(required, second);
+    const holders = async (): Promise<readonly boolean[]> => {
+      const status = await world.run(second.unit.readFullStatus());
+      return (status?.registrations ?? []).map(({ isHolder }) => isHolder);
+    };
+    expect(await holders()).toEqual([true, false]);
+    await world.run(required.moveTo(second.unit, others));
+    expect(await holders()).toEqual([true]);
+    expect(required.status()).toMatchObject({ state: "held", holderKey: KEY_A });
+    await world.admit(required, first);
+    expect(await holders()).toEqual([true, false]);
+
+    const auto = world.reservation({ node: "a", isTakeOver: true });
+    await world.admit(auto, second);
+    second.intercept = (action) => {
+      if (action === "out:3") throw answer("SCSI_STATUS_18", "BLOCK_RESERVATION_CONFLICT");
+    };
+    expect(await world.run(auto.abandon(second.unit, alone))).toBe(false);
+    expect(await world.run(auto.abandon(second.unit, others))).toBe(true);
+    expect(await holders()).toEqual([]);
   });
 
   test("a question that got no answer refuses nothing: it is asked again", async () => {
