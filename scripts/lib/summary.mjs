@@ -1,9 +1,9 @@
-// Adds up what scripts/test ran: jest's JSON files and the *.check files in the folder given.
+// summary.mjs FOLDER NAME...: adds up what scripts/test ran: NAME.json of jest for each NAME, and the *.check files.
 // Prints what was skipped and why, then the closing line; exits 1 when anything failed or nothing ran.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-const folder = process.argv[2];
+const [folder, ...names] = process.argv.slice(2);
 const files = readdirSync(folder);
 let passed = 0;
 let failed = 0;
@@ -19,15 +19,13 @@ for (const file of files.filter((name) => name.endsWith(".check"))) {
   }
 }
 
-for (const name of ["unit.json", "system.json"]) {
-  if (!files.includes(name)) {
-    if (name === "unit.json") {
-      failed += 1;
-      broken.push("the unit tests ended without a report");
-    }
+for (const name of names) {
+  if (!files.includes(`${name}.json`)) {
+    failed += 1;
+    broken.push(`the ${name} tests ended without a report`);
     continue;
   }
-  const report = JSON.parse(readFileSync(join(folder, name), "utf8"));
+  const report = JSON.parse(readFileSync(join(folder, `${name}.json`), "utf8"));
   passed += report.numPassedTests;
   failed += report.numFailedTests + report.numRuntimeErrorTestSuites;
   for (const suite of report.testResults) {

@@ -68,18 +68,27 @@ async function readFolder(folder: string): Promise<Record<string, string>> {
   return Object.fromEntries(entries);
 }
 
+/**
+ * Runs a guest, which makes itself a process group with the processes that its programs are here, until it ends, or until
+ * standard input does: so it ends with its owner too.
+ */
+const WITH_OWNER =
+  'exec 3<&0; "$@" </dev/null & guest=$!; ' +
+  "{ cat <&3; kill -s KILL -- -$guest $guest; } >/dev/null 2>&1 & wait $guest; kill -s KILL 0";
+
 /** Boots the kernel and returns what it printed; kills its whole process group when time is up. */
 function boot(folder: string, options: UmlOptions): Promise<string> {
   return new Promise((resolve, reject) => {
     const guest = spawn(
-      "linux.uml",
+      "sh",
       [
+        ...["-c", WITH_OWNER, "sh", "linux.uml"],
         `mem=${options.memory ?? "1G"}`,
         ...["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", "quiet", "con=null", "con0=fd:0,fd:1"],
         `init=${join(folder, "init.sh")}`,
         `uml_dir=${folder}`,
       ],
-      { stdio: ["ignore", "pipe", "pipe"], detached: true, env: { ...process.env, TMPDIR: "/dev/shm" } },
+      { stdio: ["pipe", "pipe", "pipe"], detached: true, env: { ...process.env, TMPDIR: "/dev/shm" } },
     );
     let printed = "";
     const collect = (chunk: Buffer): void => {
@@ -87,10 +96,7 @@ function boot(folder: string, options: UmlOptions): Promise<string> {
     };
     guest.stdout.on("data", collect);
     guest.stderr.on("data", collect);
-    const timer = setTimeout(() => {
-      // The kernel runs the guest's programs as processes of its own; they share its group.
-      if (guest.pid !== undefined) process.kill(-guest.pid, "SIGKILL");
-    }, options.timeoutMs ?? 120_000);
+    const timer = setTimeout(() => guest.stdin.end(), options.timeoutMs ?? 120_000);
     guest.on("error", (error) => {
       clearTimeout(timer);
       reject(error);
