@@ -12,7 +12,7 @@ import { readVersion } from "./cli/package-version.js";
 import { buildProgram, runProgram } from "./cli/program.js";
 import { createRuntime } from "./cli/runtime.js";
 
-const runtime = createRuntime(join(import.meta.dirname, ".."));
+const runtime = createRuntime(join(import.meta.dirname, ".."), { endsWithOutput: true });
 const program = buildProgram("hawserctl", {
   description: "look at and try out iSCSI targets, volumes and sessions",
   version: await readVersion(runtime.packageDirectory),

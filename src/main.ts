@@ -9,7 +9,7 @@ import { readVersion } from "./cli/package-version.js";
 import { buildProgram, runProgram } from "./cli/program.js";
 import { createRuntime } from "./cli/runtime.js";
 
-const runtime = createRuntime(join(import.meta.dirname, ".."));
+const runtime = createRuntime(join(import.meta.dirname, ".."), { endsWithOutput: false });
 const program = buildProgram("hawser", {
   description: "iSCSI volumes for Kubernetes: a CSI driver with its own initiator",
   version: await readVersion(runtime.packageDirectory),

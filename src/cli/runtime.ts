@@ -6,6 +6,7 @@ import type { Logger, LogLevel } from "../base/logger.js";
 import type { Random } from "../base/random.js";
 import { SystemClock } from "../base/system-clock.js";
 import { SystemRandom } from "../base/system-random.js";
+import { ExitCode } from "./exit-codes.js";
 import type { OutputPort } from "./output.js";
 import { createPinoLogger } from "./pino-logger.js";
 
@@ -34,14 +35,23 @@ export function corePorts(runtime: Runtime, logger: Logger): { clock: Clock; ran
   return { clock: runtime.clock, random: runtime.random, logger };
 }
 
+export interface RuntimeOptions {
+  /** End when nobody reads the output any more (`| head`): for a program that only prints. A service goes on. */
+  readonly endsWithOutput: boolean;
+}
+
 /** The process's own runtime. Called once, by main.ts or hawserctl.ts. */
-export function createRuntime(packageDirectory: string): Runtime {
+export function createRuntime(packageDirectory: string, { endsWithOutput }: RuntimeOptions): Runtime {
   const controller = new AbortController();
   const stop = (signal: NodeJS.Signals): void => {
     controller.abort(new CancelledError("cli", "INTERRUPTED", `stopped by ${signal}`));
   };
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
+  process.stdout.on("error", () => {
+    if (endsWithOutput) process.exit(ExitCode.ok);
+  });
+  process.stderr.on("error", () => undefined);
   return {
     clock: new SystemClock(),
     random: new SystemRandom(),

@@ -63,7 +63,7 @@ async function flagsOfCommands(): Promise<Readonly<Record<string, readonly strin
   const program = [
     'import { createRuntime } from "./src/cli/runtime.ts";',
     ...COMMANDS.map((name) => `import { ${name}Command } from "./src/cli/commands/${name}.ts";`),
-    "const runtime = createRuntime(process.cwd());",
+    "const runtime = createRuntime(process.cwd(), { endsWithOutput: true });",
     `const commands = { ${COMMANDS.map((name) => `${name}: ${name}Command(runtime)`).join(", ")} };`,
     "const flags = Object.entries(commands).map(([name, { options }]) => [name, options.map(({ long }) => long)]);",
     "process.stdout.write(JSON.stringify(Object.fromEntries(flags)));",

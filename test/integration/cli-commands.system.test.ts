@@ -237,6 +237,22 @@ describeNeeding([...CLI_NEEDS, "tgtd", "tgtadm"], "the commands as processes", (
     });
   });
 
+  describe("a reader that has seen enough", () => {
+    const [hawser, hawserctl] = CLI_NEEDS as readonly [string, string];
+
+    test("ends what only prints, without a word", async () => {
+      const shell = `set -o pipefail; for n in 1 2 3 4; do node '${hawserctl}' --help | true; done`;
+      expect(await run("bash", ["-c", shell])).toMatchObject({ stdout: "", stderr: "" });
+    });
+
+    test("does not end a service", async () => {
+      const args = `target --store memory --volume v=1Mi --portal 127.0.0.1:${OUR_PORT + 2}`;
+      const shell = `node '${hawser}' ${args} 2>'${join(folder, "log")}' > >(true) & pid=$!; sleep 3; kill $pid && wait $pid`;
+      await run("bash", ["-c", shell]);
+      expect(readFileSync(join(folder, "log"), "utf8")).not.toContain("EPIPE");
+    }, 20_000);
+  });
+
   describe("Ctrl-C", () => {
     test("ends a bench at once, with 130", async () => {
       const bench = new CliProcess("hawserctl", ["bench", ...ours, "--runtime", "60"]);
