@@ -238,7 +238,7 @@ describeNeeding([...CLI_NEEDS, "tgtd", "tgtadm"], "the commands as processes", (
   });
 
   describe("a reader that has seen enough", () => {
-    const [hawser, hawserctl] = CLI_NEEDS as readonly [string, string];
+    const [hawser = "", hawserctl = ""] = CLI_NEEDS;
 
     test("ends what only prints, without a word", async () => {
       const shell = `set -o pipefail; for n in 1 2 3 4; do node '${hawserctl}' --help | true; done`;
