@@ -1,7 +1,8 @@
 /**
  * Projects: `unit` runs anywhere in parallel; `system` (files named *.system.test.ts) drives real targets,
  * kernels and tools, one file at a time. scripts/test runs both. A third, `apiserver` (*.apiserver.test.ts), needs a
- * kube-apiserver, which only scripts/e2e builds: its --dry-run runs them.
+ * kube-apiserver, which only scripts/e2e builds: its --dry-run runs them. `manual` (*.manual.ts) measures what only a
+ * machine with nothing else to do shows.
  */
 const shared = {
   testEnvironment: "node",
@@ -26,6 +27,7 @@ module.exports = {
       testPathIgnorePatterns: ["/node_modules/", "\\.(system|apiserver)\\.test\\.ts$"],
     },
     { ...shared, displayName: "system", testMatch: ["<rootDir>/test/**/*.system.test.ts"] },
+    { ...shared, displayName: "manual", testMatch: ["<rootDir>/test/**/*.manual.ts"] },
     { ...shared, displayName: "apiserver", testMatch: ["<rootDir>/test/**/*.apiserver.test.ts"] },
   ],
   testTimeout: 30000,

@@ -106,7 +106,7 @@ const isScript: Runner = async (command) => {
 /** A run of tests inside a test would run this one again: that it selects some is enough. */
 const selectsTests: Runner = async (command) => {
   const { stdout } = await succeeding(`${command} --listTests`);
-  expect(stdout.split("\n").filter((line) => line.endsWith(".test.ts")).length).toBeGreaterThan(0);
+  expect(stdout.split("\n").filter((line) => /\.(?:test|manual)\.ts$/.test(line)).length).toBeGreaterThan(0);
 };
 
 const isPackageScript: Runner = (command) => {
@@ -145,6 +145,7 @@ const runners: Readonly<Record<string, Runner>> = {
   "scripts/image --check": isScript,
   ...Object.fromEntries(clusterCommands.map((command) => [command, isForCluster])),
   "npx jest --selectProjects system --runInBand test/helm": selectsTests,
+  "npx jest --selectProjects manual --runInBand": selectsTests,
   [TARGET]: startsAndStops,
   [`node dist/hawserctl.js discover --portal ${DOCUMENTED_PORTAL}`]: prints(/iqn\.2026-11\.dev\.hawser:disk1 .*13500/),
   [`node dist/hawserctl.js bench --portal ${DOCUMENTED_PORTAL} --target iqn.2026-11.dev.hawser:disk1 --rw randread --bs 4k`]:
