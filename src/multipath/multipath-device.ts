@@ -79,7 +79,10 @@ export class MultipathDevice implements BlockDevice, PathControl {
     this.#waiting = new HeldRequests(clock);
     this.#unit = new UnitDescription({
       ...{ paths, clock },
-      onChanged: (info) => this.#events.emit({ kind: "info-changed", info }),
+      onChanged: (info) => {
+        this.#admission.compareAll();
+        this.#events.emit({ kind: "info-changed", info });
+      },
     });
     this.#portGroups = new PortGroupKeeper({ paths, clock, random });
     this.#verifier = new PathVerifier(options.verifyIntervalMs, {

@@ -43,6 +43,13 @@ export class PathAdmission {
     this.#endDamping(path);
   }
 
+  /** The device has another size than before: paths that could not be asked about it are not used with it. */
+  compareAll(): void {
+    for (const path of this.#dependencies.paths.all) {
+      if (path.isConnected && path.doubt === undefined && path.info !== undefined) this.#compare(path, path.info);
+    }
+  }
+
   /** A path that was suspect has answered well. */
   readmit(path: Path): void {
     const { paths, clock } = this.#dependencies;

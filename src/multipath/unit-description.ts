@@ -58,7 +58,9 @@ export class UnitDescription {
     const { paths } = this.#dependencies;
     const asked = paths.all.filter((path) => path.isConnected);
     const hasAnswered = await Promise.all(asked.map((path) => readOver(path)));
-    const answered = asked.filter((_path, index) => hasAnswered[index] === true);
+    // One that has come up meanwhile has just told: it may be the one that does not agree.
+    const joined = paths.all.filter((path) => path.isConnected && !asked.includes(path));
+    const answered = [...asked.filter((_path, index) => hasAnswered[index] === true), ...joined];
     const sizes = new Set(answered.map(({ info }) => info?.sizeBytes));
     if (sizes.size > 1) throw this.#disagreement(answered);
     const [sizeBytes] = sizes;

@@ -96,6 +96,30 @@ describe("a unit that grows", () => {
     world.disk.resize(2 * MIB);
     world.path("b").refreshError = pathGone("b");
     await expect(world.device.refresh()).resolves.toMatchObject({ sizeBytes: 2 * MIB });
+    // Until it can, and says the same, nothing is sent over it: it may end where the device does not.
+    expect(world.states()).toBe("a up, b suspect");
+    world.path("b").refreshError = undefined;
+    await world.clock.advance(1_000);
+    expect(world.states()).toBe("a up, b up");
+  });
+
+  it("counts a path that comes up while the others are asked", async () => {
+    const world = new MultipathWorld();
+    const [a, b] = [world.path("a"), world.path("b")];
+    a.up();
+    let answer: () => void = () => undefined;
+    const asked = a.refresh.bind(a);
+    a.refresh = async () => {
+      await new Promise<void>((resolve) => (answer = resolve));
+      return asked();
+    };
+    a.unit = { sizeBytes: 2 * MIB };
+    const refreshing = world.device.refresh();
+    await world.clock.advance(0);
+    b.up();
+    answer();
+    await expect(refreshing).rejects.toMatchObject({ code: "MULTIPATH_CAPACITY_DISAGREES" });
+    expect(world.device.info.sizeBytes).toBe(MIB);
   });
 
   it("cannot be told when no path answers, or the unit refuses the question", async () => {
