@@ -12,8 +12,8 @@ export interface BoundSettings {
 
 /** How often the session looks at its clocks while NOPs are less than three seconds apart (initiator/session-plan.ts). */
 const SWEEP_MS = 250;
-/** How long a fence waits for the TCP connection over a way that is dead too (initiator/path-fence.ts). */
-const FENCE_CONNECT_MS = 3_000;
+/** How long a fence waits at most for a way that answers, where several could (initiator/path-fence.ts). */
+const FENCE_PING_MS = 1_000;
 /**
  * TCP takes a delay that comes suddenly for a loss and begins anew with one segment (RFC 5681 §3.1). Before a request there
  * may be 768 KiB of fio's writes, which are 540 segments: 9 doublings, and the round trip of the request itself.
@@ -45,7 +45,7 @@ interface KindFacts {
   readonly bound: string;
 }
 
-const FOUND = "NOP interval + NOP timeout + 2 sweeps, 3 s fence connect for each other dead path";
+const FOUND = "NOP interval + NOP timeout + 2 sweeps, + 1 s to find a way for the fence when several paths are hit";
 
 export const FAULT_KINDS = {
   "link down": { isOfAllPaths: false, bound: FOUND },
@@ -88,9 +88,8 @@ export function drawFault(kind: FaultKind, lab: PathLab, settings: BoundSettings
   paths.sort((left, right) => left - right);
   // Up to 6 s, the shorter ones more often: 200 of them shall take less than half an hour.
   const durationMs = 500 + Math.floor(5_500 * random.fraction() ** 1.5);
-  const foundMs =
-    settings.nopIntervalMs + settings.nopTimeoutMs + 2 * SWEEP_MS + (count - 1) * FENCE_CONNECT_MS + GUEST_ALLOWANCE_MS;
-  const foundAloneMs = foundMs - (count - 1) * FENCE_CONNECT_MS;
+  const foundAloneMs = settings.nopIntervalMs + settings.nopTimeoutMs + 2 * SWEEP_MS + GUEST_ALLOWANCE_MS;
+  const foundMs = foundAloneMs + (count > 1 ? FENCE_PING_MS : 0);
   const on = isOfAllPaths ? "all paths" : `path ${paths.join(" and ")}`;
   const all = async (act: (path: number) => Promise<void>): Promise<void> => {
     await Promise.all(paths.map(act));
