@@ -57,6 +57,8 @@ export const PATH_MUTANTS: readonly Mutant[] = [
     search: "    if (sizes.size > 1) throw this.#disagreement(answered);\n    const [sizeBytes] = sizes;\n",
     replacement:
       "    if (sizes.size > 1) this.#disagreement(answered);\n    const sizeBytes = Math.max(...[...sizes].map((size) => size ?? 0));\n",
+    // In the worlds a path that does not fit is left alone before anybody sees the new size.
+    unitTest: "test/unit/multipath/capacity",
   },
   {
     name: "the failure of one path reaches the user",
