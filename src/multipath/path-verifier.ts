@@ -28,8 +28,8 @@ interface Watch {
 }
 
 /**
- * Asks paths whether they are well, and still lead to the same unit: those that are suspect with growing pauses until they are, and those that carry
- * requests, or would, every now and then.
+ * Asks paths whether they are well, and still lead to the same unit: those that are suspect with growing pauses until they
+ * are, and those that carry requests, or would, every now and then.
  */
 export class PathVerifier {
   readonly #intervalMs: number;
